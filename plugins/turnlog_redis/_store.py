@@ -42,6 +42,7 @@ from turnlog.rules import (
     missing,
     needs,
     page_of,
+    page_of_all,
     regressed,
     window,
 )
@@ -544,7 +545,9 @@ class RedisBackend(Backend):
     # -------------------------------------------------------------------------------------------------------- listing
 
     async def page(self, query: Query) -> Page:
-        indexes = _layout.indexes_of(query.namespace, query.owner)
+        if query.namespace is None:
+            return await page_of_all(self.namespaces, self.page, query)
+        indexes = _layout.indexes_of(query.one_namespace, query.owner)
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         found: list[SessionInfo | CorruptRecord | None] = []
         until = monotonic() + self._timeout
@@ -558,7 +561,7 @@ class RedisBackend(Backend):
             after = entries[-1][:2]
 
     async def totals(self, namespace: str) -> Totals:
-        namespace, until = Query(namespace=namespace).namespace, monotonic() + self._timeout
+        namespace, until = Query(namespace=namespace).one_namespace, monotonic() + self._timeout
         indexes = _layout.indexes_of(namespace, None)
         entries = await self._all(until, [(b"ZCARD", index) for index in indexes])
         every = 1 if sum(entries) <= _AT_ONCE else _EVERY
@@ -651,7 +654,7 @@ class RedisBackend(Backend):
         """Return the answer of `NEWEST`; None if the indexes are on several servers."""
         if self._is_spread:
             return None
-        sessions = _layout.prefix_of(0, query.namespace).partition(b"}")[2]
+        sessions = _layout.prefix_of(0, query.one_namespace).partition(b"}")[2]
         try:
             answer: list[Any] = await self._run(until, _scripts.NEWEST, indexes, *arguments, sessions)
         except Unavailable as error:
@@ -673,7 +676,7 @@ class RedisBackend(Backend):
         The entry of a session that does not exist is removed from the index.  An entry with a wrong time is corrected
         and reported.
         """
-        places = [keys_of(query.namespace, session) for _, session, _ in entries]
+        places = [keys_of(query.one_namespace, session) for _, session, _ in entries]
         replies = [seen.get(session) for _, session, _ in entries]
         unseen = [number for number, (_, session, _) in enumerate(entries) if session not in seen]
         if unseen:
@@ -686,7 +689,7 @@ class RedisBackend(Backend):
             header = None
             if reply is not None:
                 try:
-                    header = _layout.header_from(_layout.listed_key(query.namespace, session), *reply[:3])
+                    header = _layout.header_from(_layout.listed_key(query.one_namespace, session), *reply[:3])
                 except CorruptRecord as error:
                     found[number] = error
                     continue
@@ -704,7 +707,7 @@ class RedisBackend(Backend):
 
     @staticmethod
     def _forget(query: Query, session: bytes, member: bytes, keys: Keys) -> Command:
-        index = _layout.index_of(keys.bucket, query.namespace, query.owner)
+        index = _layout.index_of(keys.bucket, query.one_namespace, query.owner)
         arguments = (member, session, (query.owner or "").encode(), keys.owners)
         return _call(_scripts.FORGET, (keys.session, index, keys.listing), arguments)
 

@@ -246,7 +246,7 @@ def _uncounted(statements: Statements, query: Query) -> Steps[list[CorruptRecord
     """Return an error if the index of pages has more or fewer sessions than the index of keys."""
     if statements.counts is None:
         return []
-    ((by_key, by_time),) = yield statements.counts, statements.counts.bind({"namespace": query.namespace.encode()})
+    ((by_key, by_time),) = yield statements.counts, statements.counts.bind({"namespace": query.one_namespace.encode()})
     if by_key == by_time:
         return []
     return [
@@ -303,7 +303,7 @@ def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Seque
 
 def every_key(statements: Statements, query: Query) -> Steps[Sequence[Row]]:
     """Return the session ids and the rows of a namespace from the index of keys, not from an index of pages."""
-    rows: Sequence[Row] = yield statements.every_key, statements.every_key.bind({"namespace": query.namespace.encode()})
+    rows: Sequence[Row] = yield statements.every_key, statements.every_key.bind({"namespace": query.one_namespace.encode()})
     return rows
 
 
@@ -328,7 +328,7 @@ def listed(
     """Return the info of a session, or an error; None if it does not exist any more or does not match the query."""
     rows = yield statements.listed, statements.listed.bind({"row": row, "now": now})
     if not rows:  # the session was deleted, or the row's number in the index is damaged
-        values: dict[str, Value] = {"namespace": query.namespace.encode(), "session": session, "now": now}
+        values: dict[str, Value] = {"namespace": query.one_namespace.encode(), "session": session, "now": now}
         rows = yield statements.info, statements.info.bind(values)
     found = _info(query, query.after, (session, *rows[0]), owned=False) if rows else None
     if not isinstance(found, SessionInfo):
@@ -340,7 +340,7 @@ def listed(
 def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRecord:
     """Add the session to an error of the database, if its id can be read; return the error."""
     with suppress(CorruptRecord):
-        error.key = _key_of(query.namespace, session)
+        error.key = _key_of(query.one_namespace, session)
     return error
 
 
@@ -354,7 +354,7 @@ def _page(
         query: The query.
         owned: Whether to select by the query's owner.
     """
-    values: dict[str, Value] = {"namespace": query.namespace.encode()}
+    values: dict[str, Value] = {"namespace": query.one_namespace.encode()}
     owned = owned and query.owner is not None
     if owned and query.owner is not None:
         values["owner"] = query.owner.encode()
@@ -376,7 +376,7 @@ def _info(
         owned: Whether the session must belong to the query's owner.
     """
     try:
-        key = _key_of(query.namespace, row[0])
+        key = _key_of(query.one_namespace, row[0])
         now, seen = _seen(key, row[1:])
         info = seen.header.with_metadata(row[WIDTH + 1]).info(now)
     except CorruptRecord as error:

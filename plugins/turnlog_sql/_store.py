@@ -28,7 +28,7 @@ from turnlog import (
     Version,
 )
 from turnlog.errors import Closed, InvalidInput
-from turnlog.rules import check_seal, page, page_of
+from turnlog.rules import check_seal, page, page_of, page_of_all
 from turnlog.runtime import BoundedMap
 from turnlog.values import check_listing, check_read
 
@@ -229,6 +229,8 @@ class SQLBackend(Backend):
 
     async def page(self, query: Query) -> Page:
         self.check_open()
+        if query.namespace is None:
+            return await page_of_all(self.namespaces, self.page, query)
         now, statements = self.clock(), self._statements
         try:
             return await self._database.read(lambda: _operations.page(statements, query, now))
@@ -237,7 +239,7 @@ class SQLBackend(Backend):
 
     async def totals(self, namespace: str) -> Totals:
         self.check_open()
-        namespace, now, statements = Query(namespace=namespace).namespace, self.clock(), self._statements
+        namespace, now, statements = Query(namespace=namespace).one_namespace, self.clock(), self._statements
         sessions = messages = size = 0
         after: bytes | None = b""
         try:

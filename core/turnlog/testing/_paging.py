@@ -8,7 +8,7 @@ from .. import limits
 from ..errors import InvalidInput
 from ..store import Store
 from ..values.change import Change
-from ..values.session import Query
+from ..values.query import Query
 from ._base import ContractBase
 from ._forged_cursors import cursor_of, forged_cursors
 from ._material import ID, Watched, key, picture, record, say, texts

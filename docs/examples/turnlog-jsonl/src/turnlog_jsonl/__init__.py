@@ -64,7 +64,8 @@ class JsonlBackend(Backend):
     async def page(self, query: Query) -> Page:
         def read() -> Page:
             self.check_open()
-            files = self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
+            start = "*" if query.namespace is None else file_key(Key(query.namespace, "-"))[:32]
+            files = self.folder.glob(f"{start}-*.jsonl")
             return page_of_lines({path.name: self._lines(path) for path in files}, query, self.clock())
 
         return await to_thread(read)
