@@ -260,7 +260,8 @@ class SQLBackend(Backend):
             try:
                 keys = await self._database.read(partial(_operations.listed_keys, self._statements, query, limit))
             except CorruptRecord:  # the index is damaged: the index of keys has all sessions, in another order
-                keys = await self._database.read(partial(_operations.every_key, self._statements, query))
+                every = await self._database.read(partial(_operations.every_key, self._statements, query))
+                keys = [one for one in every if one[0].startswith((query.prefix or "").encode())]
                 found = await self._listed(query, keys, now)
                 damaged = [one for one in found if isinstance(one, CorruptRecord)]
                 return page((one for one in found if isinstance(one, SessionInfo)), query, damaged)

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import ClassVar, Unpack
 
 from ..backend import Backend
+from ._all_namespaces import AllNamespaces
 from ._base import BackendOptions, ContractBase
 from ._cancelling import Cancelling
 from ._concurrency import Concurrency
@@ -29,6 +30,7 @@ from ._namespaces import Namespaces
 from ._naming import Naming
 from ._owners import Owners
 from ._paging import Paging
+from ._prefixes import Prefixes
 from ._reading import Reading
 from ._repeating import Repeating
 from ._retaining import Retaining
@@ -53,10 +55,12 @@ class BackendContract(
     Moving,
     Expiring,
     Naming,
+    AllNamespaces,
     NamespaceLists,
     Namespaces,
     Owners,
     Counting,
+    Prefixes,
     Paging,
     Describing,
     Retaining,
