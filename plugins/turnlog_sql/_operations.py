@@ -230,14 +230,15 @@ def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
     Raises:
         CorruptRecord: The database cannot read a row; the caller then reads the page with `listed_keys` and `listed`.
     """
-    statement, values = yield from _page(statements, statements.pages, query)
+    way = yield from _way(statements, query)
+    statement, values = _page(statements.pages, query, way)
     values["now"] = now
     limit, after = query.limit + 1, query.after
     while True:
         rows = yield statement, statement.bind(values | {"limit": limit})
         found = [_info(query, after, row) for row in rows]
         is_last = len(rows) < limit
-        if is_last and not query.owner:
+        if is_last and not query.owner and way is not Prefix.SEARCHED:
             found += yield from _uncounted(statements, query)
         page = page_of(query, found, is_last=is_last)
         if page is not None:
@@ -300,7 +301,8 @@ def _whole(namespace: str, sums: Row) -> list[int]:
 def listed_keys(statements: Statements, query: Query, limit: int) -> Steps[Sequence[Row]]:
     """Return session ids and rows in the order of a page, including expired sessions; only an index is read."""
     # the index of owners omits no owner
-    statement, values = yield from _page(statements, statements.keys, query, owned=bool(query.owner))
+    way = yield from _way(statements, query)
+    statement, values = _page(statements.keys, query, way, owned=bool(query.owner))
     rows: Sequence[Row] = yield statement, statement.bind(values | {"limit": limit})
     return rows
 
@@ -351,32 +353,40 @@ def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRec
     return error
 
 
-def _page(
-    statements: Statements, pages: Pages, query: Query, *, owned: bool = True
-) -> Steps[tuple[Statement, dict[str, Value]]]:
+def _way(statements: Statements, query: Query) -> Steps[Prefix]:
+    """Return how to find the sessions with the query's prefix."""
+    if not query.prefix:
+        return Prefix.NONE
+    if statements.further is None or query.owner:  # the sessions of an owner are few
+        return Prefix.SCANNED
+    further = yield statements.further, statements.further.bind(_values_of(query) | {"many": _FEW})
+    return Prefix.SCANNED if further else Prefix.SEARCHED
+
+
+def _values_of(query: Query) -> dict[str, Value]:
+    values: dict[str, Value] = {"namespace": query.one_namespace.encode()}
+    if query.prefix:
+        start = query.prefix.encode()
+        values["prefix"], values["prefix_end"] = start, start[:-1] + bytes([start[-1] + 1])  # UTF-8 has no byte 255
+    return values
+
+
+def _page(pages: Pages, query: Query, way: Prefix, *, owned: bool = True) -> tuple[Statement, dict[str, Value]]:
     """Return the statement for a page, and its values.
 
     Args:
-        statements: The statements of the database.
         pages: The statements to choose from.
         query: The query.
+        way: How to find the sessions with the query's prefix.
         owned: Whether to select by the query's owner.
     """
-    values: dict[str, Value] = {"namespace": query.one_namespace.encode()}
+    values = _values_of(query)
     owned = owned and query.owner is not None
     if owned and query.owner is not None:
         values["owner"] = query.owner.encode()
     after = query.after
     if after is not None:
         values["updated"], values["session"] = after[0], after[1].encode()
-    way = Prefix.NONE
-    if query.prefix:
-        start = query.prefix.encode()
-        values["prefix"], values["prefix_end"] = start, start[:-1] + bytes([start[-1] + 1])  # UTF-8 has no byte 255
-        way = Prefix.SCANNED
-        if statements.matching is not None and not values.get("owner"):
-            ((count,),) = yield statements.matching, statements.matching.bind(values | {"limit": _FEW + 1})
-            way = Prefix.SEARCHED if count <= _FEW else Prefix.SCANNED
     chosen = pages.statement(owned=bool(query.owner) if owned else None, later=after is not None, prefix=way)
     return chosen, values
 

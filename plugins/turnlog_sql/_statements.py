@@ -295,10 +295,11 @@ class Statements:
         # each session by its row or by its key.
         self.keys = Pages(select(s.session, s.row), dialect)
         of_namespace = s.namespace == bindparam("namespace")
-        # The number of sessions with a prefix, up to a limit.  A server estimates it from its statistics, and chooses
-        # the index itself; SQLite has no statistics, and would search the index of keys for any number.
-        matching = select(_ONE).where(of_namespace, _has_prefix(s.session)).limit(bindparam("limit")).subquery()
-        self.matching = None if self.served else compiled(select(func.count()).select_from(matching))
+        # One row if more than `many` sessions have a prefix.  A server estimates their number from its statistics, and
+        # chooses the index itself; SQLite has no statistics, and would search the index of keys for any number.
+        matching = select(_ONE).where(of_namespace, _has_prefix(s.session)).order_by(s.session)
+        many = bindparam("many", type_=BigInteger)
+        self.further = None if self.served else compiled(matching.limit(_ONE).offset(many))
         self.every_key = compiled(select(s.session, s.row).where(of_namespace).order_by(s.session))
         self.namespaces = _namespaces(dialect)
         self.listed = compiled(select(*header, _ITS_METADATA).where(s.row == _ROW))

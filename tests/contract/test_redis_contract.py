@@ -15,8 +15,10 @@ import servers
 from further_ways import FurtherWay
 from redis_places import Mover, RedisContract
 from turnlog import Store, user
+from turnlog.testing._all_namespaces import AllNamespaces
 from turnlog.testing._counting import Counting
 from turnlog.testing._paging import Paging
+from turnlog.testing._prefixes import Prefixes
 
 REDIRECTIONS = ("errorstat_ASK", "errorstat_MOVED", "errorstat_TRYAGAIN")
 
@@ -95,11 +97,11 @@ class TestValkeyOfAWheel(FurtherWay):
     below = OnValkeyOfAWheel
 
 
-class TestLeastPrivileges(FurtherWay, Counting, Paging):
+class TestLeastPrivileges(FurtherWay, Counting, Paging, Prefixes):
     below = WithLeastPrivileges
 
 
-class TestCluster(FurtherWay, Counting):
+class TestCluster(FurtherWay, Counting, Prefixes, AllNamespaces):
     below = OnCluster
 
 

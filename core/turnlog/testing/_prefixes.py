@@ -51,6 +51,7 @@ async def _listed(store: Store, prefix: str, limit: int, owner: str | None = Non
         page = await store.list_sessions(owner=owner, prefix=prefix, limit=limit, cursor=cursor)
         assert not page.damaged
         assert len(page.infos) == limit or page.cursor is None, "a page is short"
+        assert page.cursor is None or page.cursor != cursor, "the pages repeat"
         found += [info.key.session for info in page.infos]
         cursor = page.cursor
         if cursor is None:
