@@ -24,7 +24,7 @@ from .values.message import Message
 from .values.session import Session
 from .values.turn import Turn
 
-__all__ = ["find_turn", "pop", "pop_messages", "rewind", "trim"]
+__all__ = ["find_turn", "fork", "pop", "pop_messages", "rewind", "trim"]
 
 _T = TypeVar("_T")
 
