@@ -19,7 +19,7 @@ from .resend import DELAYS, check_resendable, send_again
 from .rules.history import TurnRule, check_rule, split_turns
 from .rules.window import exact
 from .turn_writer import TurnWriter
-from .values.change import ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
+from .values.change import PRESENT, Change, Expect, Mark, Receipt
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check_number
@@ -250,15 +250,24 @@ class Store:
         query = self._query(owner, prefix, limit, cursor)
         return await self.backend.page(query) if self._covers(owner) else Page(())
 
-    async def sessions(self, *, owner: str | None = None, prefix: str | None = None) -> AsyncIterator[SessionInfo]:
-        """Yield all sessions on the pages of `list_sessions`.  Sessions that change meanwhile may be missed.
+    async def sessions(
+        self, *, owner: str | None = None, prefix: str | None = None, all_namespaces: bool = False
+    ) -> AsyncIterator[SessionInfo]:
+        """Yield the sessions on all pages of `list_sessions`.  Sessions that change meanwhile may be missed.
+
+        Args:
+            owner: As in `list_sessions`.
+            prefix: As in `list_sessions`.
+            all_namespaces: Include the sessions of all namespaces, one namespace after the other; not in a view.
 
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
+            InvalidInput: An argument breaks a rule, or `all_namespaces` is set in a view.
         """
+        query = self._query(owner, prefix, every=all_namespaces)
         self.backend.check_open()
         if self._covers(owner):
-            async for info in listing.infos(self.backend, self._query(owner, prefix)):
+            async for info in listing.infos(self.backend, query):
                 yield info
 
     async def export_owner(self, owner: str, *, all_namespaces: bool = False) -> AsyncIterator[Session]:
@@ -266,13 +275,12 @@ class Store:
 
         Args:
             owner: The owner.
-            all_namespaces: Include the sessions in all namespaces, not only in the store's; not in a view.
+            all_namespaces: As in `sessions`.
 
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
-            InvalidInput: `all_namespaces` is set, and this is a view.
         """
-        query = self._owned(owner, all_namespaces=all_namespaces)
+        query = self._query(check_id(owner, "owner"), None, every=all_namespaces)
         self.backend.check_open()
         if self._covers(owner):
             async for session in listing.export(self.backend, query, partial(self._read, touch=False)):
@@ -431,12 +439,8 @@ class Store:
             SessionNotFound: The session does not exist, and `expect` is `PRESENT`.
             InvalidInput: An argument breaks a rule.
         """
-        key, wanted = self._key(session_id), as_messages(messages)
-        if not wanted:
-            raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
-        if expect is not ANY:
-            check_expect(expect)
-        return await saving.save(self._access(key), wanted, expect, check_rule(begins_turn, wanted))
+        access, wanted = self._access(self._key(session_id)), as_messages(messages)
+        return await saving.save(access, wanted, expect, check_rule(begins_turn, wanted))
 
     async def fork(
         self, source: str, target: str, *, at: int | None = None, expect: Expect = None, change_id: str | None = None
@@ -594,13 +598,12 @@ class Store:
 
         Args:
             owner: The owner.
-            all_namespaces: As in `export_owner`.
+            all_namespaces: As in `sessions`.
 
         Raises:
             Conflict: A session is still listed, but cannot be removed.
-            InvalidInput: `all_namespaces` is set, and this is a view.
         """
-        query = self._owned(owner, all_namespaces=all_namespaces)
+        query = self._query(check_id(owner, "owner"), None, every=all_namespaces)
         self.backend.check_open()
         return await listing.erase(self.backend, query) if self._covers(owner) else Erased(0)
 
@@ -619,15 +622,12 @@ class Store:
         return owner is None or self.owner in (None, owner)
 
     def _query(
-        self, owner: str | None, prefix: str | None = None, limit: int = 100, cursor: str | None = None
+        self, owner: str | None, prefix: str | None, limit: int = 100, cursor: str | None = None, *, every: bool = False
     ) -> Query:
-        owner = self.owner if owner is None else owner
-        return Query(namespace=self.namespace, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
-
-    def _owned(self, owner: str, *, all_namespaces: bool) -> Query:
-        if all_namespaces and self._is_view:
+        if every and self._is_view:
             raise InvalidInput(f"all_namespaces needs the store itself, but this is the view {self!r}")
-        return Query(namespace=None if all_namespaces else self.namespace, owner=check_id(owner, "owner"))
+        namespace, owner = None if every else self.namespace, self.owner if owner is None else owner
+        return Query(namespace=namespace, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
 
     def _key(self, session_id: str) -> Key:
         if "trio" in modules:

@@ -291,24 +291,31 @@ class Store(Wrapper[AsyncStore]):
         """
         return call(self.wrapped.list_sessions, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
 
-    def sessions(self, *, owner: str | None = None, prefix: str | None = None) -> Iterator[SessionInfo]:
-        """Yield all sessions on the pages of `list_sessions`.  Sessions that change meanwhile may be missed.
+    def sessions(
+        self, *, owner: str | None = None, prefix: str | None = None, all_namespaces: bool = False
+    ) -> Iterator[SessionInfo]:
+        """Yield the sessions on all pages of `list_sessions`.  Sessions that change meanwhile may be missed.
+
+        Args:
+            owner: As in `list_sessions`.
+            prefix: As in `list_sessions`.
+            all_namespaces: Include the sessions of all namespaces, one namespace after the other; not in a view.
 
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
+            InvalidInput: An argument breaks a rule, or `all_namespaces` is set in a view.
         """
-        return iterate(self.wrapped.sessions, owner=owner, prefix=prefix)
+        return iterate(self.wrapped.sessions, owner=owner, prefix=prefix, all_namespaces=all_namespaces)
 
     def export_owner(self, owner: str, *, all_namespaces: bool = False) -> Iterator[Session]:
         """Yield every session of an owner with all turns.  Sessions that change during the iteration are included.
 
         Args:
             owner: The owner.
-            all_namespaces: Include the sessions in all namespaces, not only in the store's; not in a view.
+            all_namespaces: As in `sessions`.
 
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
-            InvalidInput: `all_namespaces` is set, and this is a view.
         """
         return iterate(self.wrapped.export_owner, owner, all_namespaces=all_namespaces)
 
@@ -598,11 +605,10 @@ class Store(Wrapper[AsyncStore]):
 
         Args:
             owner: The owner.
-            all_namespaces: As in `export_owner`.
+            all_namespaces: As in `sessions`.
 
         Raises:
             Conflict: A session is still listed, but cannot be removed.
-            InvalidInput: `all_namespaces` is set, and this is a view.
         """
         return call(self.wrapped.erase_owner, owner, all_namespaces=all_namespaces)
 
