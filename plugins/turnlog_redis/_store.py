@@ -69,7 +69,7 @@ _LOOKED: Final = 10
 """Number of most recent entries, for each requested session, in which a page looks for a prefix.  If they are not
 enough, the page scans the whole indexes."""
 _SCANNED: Final = 1_000
-"""Number of entries that the server reads in one `ZSCAN`: other clients wait for about 0.1 ms."""
+"""Number of entries that the server reads in one `ZSCAN`: other clients wait for about a millisecond."""
 _SWEPT: Final = 100  # the number of entries that one script sweeps, and of indexes in one round trip
 _EVERY: Final = 16  # the memory of every 16th session is measured
 
@@ -625,11 +625,16 @@ class RedisBackend(Backend):
         if not query.prefix:
             return await self._next(until, query, indexes, after, many)
         start = query.prefix.encode()
-        looked = _LOOKED * many
-        entries, seen = await self._next(until, query, indexes, after, looked)
-        found = [entry for entry in entries if entry[1].startswith(start)]
-        if len(found) >= many or len(entries) < looked:
-            return found[:many], seen
+        found: list[Entry] = []
+        seen: dict[bytes, Any] = {}
+        begin = after
+        for some in (many, _LOOKED * many):
+            entries, read = await self._next(until, query, indexes, begin, some)
+            found += [entry for entry in entries if entry[1].startswith(start)]
+            seen |= read
+            if len(found) >= many or len(entries) < some:
+                return found[:many], seen
+            begin = entries[-1][:2]
         found = [entry for entry in await self._scanned(until, indexes, start) if _is_after(entry, after)]
         return sorted(found, key=_order)[:many], {}
 
