@@ -354,7 +354,7 @@ def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRec
 
 
 def _way(statements: Statements, query: Query) -> Steps[Prefix]:
-    """Return how to find the sessions with the query's prefix."""
+    """Choose the way to find the sessions with the query's prefix."""
     if not query.prefix:
         return Prefix.NONE
     if statements.further is None or query.owner:  # the sessions of an owner are few
@@ -377,7 +377,7 @@ def _page(pages: Pages, query: Query, way: Prefix, *, owned: bool = True) -> tup
     Args:
         pages: The statements to choose from.
         query: The query.
-        way: How to find the sessions with the query's prefix.
+        way: The way to find the sessions with the query's prefix.
         owned: Whether to select by the query's owner.
     """
     values = _values_of(query)

@@ -95,7 +95,7 @@ _ITS_METADATA = _of_it(select(_METADATA).where(session_metadata.c.row == session
 
 
 class Prefix(Enum):
-    """How a page finds the sessions with a prefix."""
+    """The ways to find the sessions with a prefix."""
 
     NONE = auto()
     """The page has no prefix."""
@@ -540,7 +540,7 @@ class Pages:
         Args:
             owned: Whether to read the sessions of one owner, or those without an owner; None: all sessions.
             later: Whether to read only sessions after another one.
-            prefix: How to find the sessions with a prefix.
+            prefix: The way to find the sessions with a prefix.
         """
         wanted = owned, later, prefix
         if wanted not in self._compiled:
