@@ -723,20 +723,16 @@ class RedisBackend(Backend):
         The entry of a session that does not exist is removed from the index.  An entry with a wrong time is corrected
         and reported.
         """
-        places = [keys_of(query.one_namespace, session) for _, session, _ in entries]
-        replies = [seen.get(session) for _, session, _ in entries]
-        unseen = [number for number, (_, session, _) in enumerate(entries) if session not in seen]
-        if unseen:
-            commands = [_call(_scripts.LOOK, (places[number].session,), (_NO_CHANGE,)) for number in unseen]
-            for number, reply in zip(unseen, await self._all(until, commands), strict=True):
-                replies[number] = reply
+        namespace = query.one_namespace
+        places = [keys_of(namespace, session) for _, session, _ in entries]
+        seen = {**seen, **await self._look_at(until, [keys for keys in places if keys.member not in seen])}
         found: list[SessionInfo | CorruptRecord | None] = [None] * len(entries)
         stale = []
-        for number, (reply, (score, session, _)) in enumerate(zip(replies, entries, strict=True)):
-            header = None
+        for number, (score, session, _) in enumerate(entries):
+            header, reply = None, seen[session]
             if reply is not None:
                 try:
-                    header = _layout.header_from(_layout.listed_key(query.one_namespace, session), *reply[:3])
+                    header = _layout.header_from(_layout.listed_key(namespace, session), *reply)
                 except CorruptRecord as error:
                     found[number] = error
                     continue
@@ -751,6 +747,24 @@ class RedisBackend(Backend):
                     text = "its index entry was damaged and has been repaired: list the sessions again"
                     found[number] = CorruptRecord(text, key=header.key)
         return found
+
+    async def _look_at(self, until: float, places: Sequence[Keys]) -> dict[bytes, Any]:
+        """Return the answers of `LOOK` by the session ids; each script reads sessions of one bucket."""
+        buckets: dict[int, list[Keys]] = {}
+        for keys in places:
+            buckets.setdefault(keys.bucket, []).append(keys)
+        parts = [
+            some[start : start + _scripts.AT_ONCE]
+            for some in buckets.values()
+            for start in range(0, len(some), _scripts.AT_ONCE)
+        ]
+        commands = [_call(_scripts.LOOKS, [keys.session for keys in part], ()) for part in parts]
+        answers = await self._all(until, commands) if commands else []
+        return {
+            keys.member: reply
+            for part, replies in zip(parts, answers, strict=True)
+            for keys, reply in zip(part, replies, strict=True)
+        }
 
     @staticmethod
     def _forget(query: Query, session: bytes, member: bytes, keys: Keys) -> Command:
