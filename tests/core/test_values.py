@@ -749,6 +749,18 @@ def test_metadata_have_few_values_also_when_they_are_merged() -> None:
         Metadata.of(half).merge(Metadata.of({"b": half["a"]}))
 
 
+def test_a_long_text_of_metadata_has_one_canonical_form() -> None:
+    """It is not decoded for a digest.  A forged length is still refused."""
+    for size in (65_535, 65_536, 1_000_000):
+        metadata = Metadata.of({"text": "é" * (size // 2) + "x" * (size % 2)})
+        encoded = metadata.encoded["text"]
+        assert metadata.canonical() == {"text": msgspec.msgpack.encode(metadata["text"])}
+        assert metadata.checksum(Key("a", "b")) == metadata.pack(Key("a", "b"))[-4:]
+        for forged in (encoded[:-1], encoded + b"x"):
+            with pytest.raises(CorruptRecord):
+                Metadata({"text": forged}).canonical()
+
+
 # -------------------------------------------------------------------------------------------------- queries and reading
 
 
