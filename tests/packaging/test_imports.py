@@ -49,7 +49,7 @@ MAY_IMPORT = {
     "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
     "turnlog_transfer": {"cyclopts", "msgspec", "rich", "turnlog"},
 }
-KIT_MAY_IMPORT = {"pytest"}
+KIT_MAY_IMPORT = {"hypothesis", "pytest"}
 
 
 def imported(path: Path) -> set[str]:

@@ -1,0 +1,25 @@
+"""Setup of the tests of adapters: the stacks, and a note for each framework that is not installed."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+import servers
+from adapters.stacks import STACKS, url_of
+
+FRAMEWORKS: dict[str, str] = {}
+"""The package that each adapter's framework provides, by the name of the folder with the adapter's tests."""
+
+collect_ignore = [name for name, package in FRAMEWORKS.items() if find_spec(package) is None]
+for _name in collect_ignore:
+    servers.left_out[f"adapter {_name}"] = "its framework is not installed; nox -s adapters tests it"
+
+
+@pytest.fixture(params=STACKS)
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a stack without sessions."""
+    stack: str = request.param
+    return url_of(stack, tmp_path)
