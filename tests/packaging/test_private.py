@@ -52,7 +52,10 @@ def parsed(path: Path) -> ast.AST:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-OURS = set().union(*(defined(parsed(path)) for path in MODULES)) - {"_exit", "_replace"}  # of os, and of named tuples: public
+OURS = set().union(*(defined(parsed(path)) for path in MODULES)) - {
+    "_exit",
+    "_replace",
+}  # of os, and of named tuples: public
 
 
 def strange(tree: ast.AST) -> list[str]:
