@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sqlite3
 from itertools import product
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from turnlog import CorruptRecord, Query, Store, user
+from turnlog import CorruptRecord, Key, Query, Store, user
 from turnlog_sql import _operations
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -53,3 +54,9 @@ async def test_all_ways_to_read_a_page_find_the_same_sessions(
             pages = await listed(store, prefix=prefix, owner=owner)
             assert [name for page in pages for name in page] == wanted, (prefix, owner)
             assert all(len(page) == 2 for page in pages[:-1]), "only the last page is short"
+        connection = sqlite3.connect(tmp_path / "t.db", isolation_level=None)
+        connection.execute("UPDATE turnlog_sessions SET head = x'c1' WHERE session = x'62'")
+        connection.close()
+        assert [len(page) for page in await listed(store, prefix="a")] == [2, 2, 2], "the damaged one is not asked for"
+        damage = (await store.list_sessions(prefix="b")).damaged
+        assert [error.key for error in damage] == [Key("default", "b")]
