@@ -87,7 +87,8 @@ class Prefixes(ContractBase):
         for number in range(230):
             await store.merge_metadata(f"new/{number}", {"x": 1})
         for prefix, count in (("old/", 3), ("old/1", 1), ("new/", 230), ("n", 230), ("old/3", 0)):
-            assert len(await _listed(store, prefix, 100)) == count, prefix
+            for limit in (2, 100) if count < 230 else (100,):
+                assert len(await _listed(store, prefix, limit)) == count, (prefix, limit)
 
     async def test_a_prefix_and_an_owner(self, store: Store) -> None:
         """A page of a prefix and an owner has only sessions with both, of one namespace."""
