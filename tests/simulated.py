@@ -59,6 +59,8 @@ def main() -> None:
             for run in (simulate, crowd):
                 run(kind, seed)
                 runs += 1
+        if seed % 100 == 99:
+            print(f"{runs} runs up to seed {seed}", flush=True)
         if time.monotonic() > end:
             print(f"{runs} runs, seeds {options.first} to {seed}: no difference")
             return

@@ -41,6 +41,7 @@ MAY_IMPORT = {
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
+    "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
@@ -74,6 +75,29 @@ def test_a_package_imports_what_it_declares_and_no_more(package: str) -> None:
     }
     assert strange == set()
     assert set().union(*found.values()) >= MAY_IMPORT[package]
+
+
+RUNS_DATA = {"dill", "jsonpickle", "marshal", "pickle", "shelve", "yaml"}
+"""Modules whose loaders can run code."""
+
+
+def runs_data(source: str) -> list[str]:
+    """Return the modules and functions in a source that can run data as code."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found += [name for name in names if name.partition(".")[0] in RUNS_DATA]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
+            found.append(node.func.id)
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_no_module_can_run_stored_data(package: str) -> None:
+    assert runs_data("import pickle\nfrom marshal import loads\neval('1')") == ["pickle", "marshal", "eval"]
+    for path in PACKAGES[package].rglob("*.py"):
+        assert runs_data(path.read_text(encoding="utf-8")) == [], path
 
 
 def test_the_contracts_on_imports_know_every_package() -> None:

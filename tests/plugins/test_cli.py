@@ -21,7 +21,7 @@ from urllib.parse import quote
 import pytest
 
 import turnlog_cli
-from command_line import Kept, Screen, answers, append, load, turnlog, typed, use, version
+from command_line import SLOW, Kept, Screen, answers, append, load, quick, turnlog, typed, use, version
 from turnlog import (
     Change,
     Key,
@@ -1409,13 +1409,19 @@ def test_imported_conversations_load_back_from_sqlite(
 @pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1", "POSIX"])
 def test_it_speaks_utf8_whatever_the_locale(locale: str, tmp_path: Path) -> None:
     quiet = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    done = turnlog("chat", "--session=Zoë", "--store=memory://", cwd=tmp_path, text="My name is Zoë 🎈\n", **quiet)
+
+    def started(*arguments: str, text: str = "") -> subprocess.CompletedProcess[bytes]:
+        command = [*SLOW, *arguments, "--store=memory://"]
+        return subprocess.run(
+            command, cwd=tmp_path, input=text.encode(), capture_output=True, check=False, env={**os.environ, **quiet}
+        )
+
+    done = started("chat", "--session=Zoë", text="My name is Zoë 🎈\n")
     assert done.stdout.decode().startswith("Hello, Zoë 🎈!")
-    done = turnlog("show", "Zoë", "--store=memory://", cwd=tmp_path, **quiet)
-    assert "there is no session 'Zoë'" in done.stderr.decode()
+    assert "there is no session 'Zoë'" in started("show", "Zoë").stderr.decode()
     name = tmp_path / "Zoë.jsonl"
     jsonl(name, conversation("s", "a"))
-    assert turnlog("import", str(name), "--store=memory://", cwd=tmp_path, **quiet).returncode == 0
+    assert started("import", str(name)).returncode == 0
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
@@ -1429,10 +1435,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 def redirected(redirection: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run `turnlog` from a shell, with one message on standard input."""
-    code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
     script = f'exec "$@" {redirection}'
+    command = SLOW if "&-" in redirection or "PYTHONUNBUFFERED" in environment else quick()
     return subprocess.run(
-        ["sh", "-c", script, "sh", sys.executable, "-c", code, *arguments],
+        ["sh", "-c", script, "sh", *command, *arguments],
         cwd=cwd,
         input=b"hi\n",
         capture_output=True,
@@ -1465,10 +1471,14 @@ def stored(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("command", "unbuffered"), [*((each, "") for each in PRINTING), (PRINTING[1], "1"), (PRINTING[2], "1")]
+    ("command", "environment"),
+    [
+        *((each, {}) for each in PRINTING),
+        *((each, {"PYTHONUNBUFFERED": number}) for each in PRINTING[1:3] for number in ("", "1")),
+    ],
 )
-def test_a_full_disk_is_one_line_and_exit_code_1(command: list[str], unbuffered: str, stored: Path) -> None:
-    done = redirected(">/dev/full", *command, cwd=stored, PYTHONUNBUFFERED=unbuffered)
+def test_a_full_disk_is_one_line_and_exit_code_1(command: list[str], environment: dict[str, str], stored: Path) -> None:
+    done = redirected(">/dev/full", *command, cwd=stored, **environment)
     assert done.stderr == b"turnlog: standard output cannot be written: No space left on device\n"
     assert done.returncode == 1
 
