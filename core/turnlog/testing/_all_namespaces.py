@@ -55,12 +55,12 @@ class AllNamespaces(ContractBase):
     async def test_many_namespaces(self, store: Store) -> None:
         """A query of all namespaces finds sessions in any number of namespaces; a page may be short, or empty."""
         await _listed(store, 10)
-        for number in range(205):
-            await store.within(f"n{number:03}").merge_metadata(ID, {"x": 1}, owner="u1" if number % 204 == 0 else "u2")
-        assert [key.namespace for key in await _listed(store, 10, "u1")] == ["n000", "n204"]
-        assert len(await _listed(store, 1_000)) == 205
+        for number in range(103):
+            await store.within(f"n{number:03}").merge_metadata(ID, {"x": 1}, owner="u1" if number % 102 == 0 else "u2")
+        assert [key.namespace for key in await _listed(store, 10, "u1")] == ["n000", "n102"]
+        assert len(await _listed(store, 1_000)) == 103
         found = [session.info.key.namespace async for session in store.export_owner("u1", all_namespaces=True)]
-        assert found == ["n000", "n204"]
+        assert found == ["n000", "n102"]
 
     async def test_all_namespaces_of_layers(self, store: Store) -> None:
         """A query of all namespaces omits the internal data of layers, and `erase_owner` removes none of it."""
