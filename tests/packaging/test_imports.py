@@ -13,9 +13,11 @@ import pytest
 from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
+    "agents",
     "anthropic",
     "asyncmy",
     "asyncpg",
+    "claude_agent_sdk",
     "cyclopts",
     "hiredis",
     "httpx2",
@@ -23,6 +25,9 @@ DRIVERS = {
     "openai",
     "opentelemetry",
     "prometheus_client",
+    "pydantic",
+    "pydantic_ai",
+    "pydantic_core",
     "pytest",
     "redis",
     "rich",
@@ -37,6 +42,7 @@ MAY_IMPORT = {
     "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "rich", "turnlog"},
     "turnlog_anthropic": {"anthropic", "turnlog"},
     "turnlog_cache": {"msgspec", "turnlog"},
+    "turnlog_claude_agent_sdk": {"anyio", "claude_agent_sdk", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
     "turnlog_memory": {"turnlog"},
@@ -44,6 +50,8 @@ MAY_IMPORT = {
     "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
+    "turnlog_openai_agents": {"agents", "turnlog"},
+    "turnlog_pydantic_ai": {"pydantic", "pydantic_ai", "pydantic_core", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
     "turnlog_telemetry": {"opentelemetry", "turnlog"},

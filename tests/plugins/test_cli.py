@@ -22,6 +22,7 @@ import pytest
 
 import turnlog_cli
 from command_line import SLOW, Kept, Screen, answers, append, load, quick, turnlog, typed, use, version
+from dialects import ASK, DIALECTS
 from turnlog import (
     Change,
     Key,
@@ -583,6 +584,50 @@ def test_show_prints_turns_with_numbers_times_roles_and_calls(store: Kept, capsy
         "    turn 9\n"
         '  item: {"type": "reasoning", "id": "r"}\n'
     )
+
+
+def test_show_prints_the_calls_and_results_of_responses(store: Kept, capsys: Any) -> None:
+    call: dict[str, object] = {"type": "function_call", "call_id": "c1", "name": "weather"}
+    call["arguments"] = '{"city": "Paris"}'
+    result: dict[str, object] = {"type": "function_call_output", "call_id": "c1\n", "output": "sunny"}
+    image = {**result, "output": [{"type": "input_image"}]}
+    append(store, "s", *[Message.from_dict(one) for one in (call, result, image)])
+    assert main(["show", "s"]) == 0
+    assert capsys.readouterr().out.endswith(
+        '  assistant calls weather({"city": "Paris"}) as c1\n'
+        "  tool c1\\n: sunny\n"
+        '  item: {"type": "function_call_output", "call_id": "c1\\n", "output": [{"type": "input_image"}]}\n'
+    )
+
+
+def test_show_prints_the_parts_of_pydantic_ai(store: Kept, capsys: Any) -> None:
+    for turn in DIALECTS["pydantic-ai"]:
+        asyncio.run(store.append("s", turn))
+    image = {"kind": "image-url", "url": "https://example.com/cat.png"}
+    prompt = {"part_kind": "user-prompt", "content": ["What is\nthis?", image]}
+    strange = {"part_kind": "a\nb", "tool_name": 7}
+    asyncio.run(store.append("s", [{"kind": "request", "parts": [prompt, strange, 7]}, {"kind": "response"}]))
+    assert main(["show", "s"]) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines()[1:] if line and not line.startswith("turn")]
+    assert shown == [
+        "  system: Be brief.",
+        "  user: Hello",
+        "  assistant: Hi.",
+        f"  user: {ASK}",
+        "  assistant calls weather({}) as call-Paris",
+        "  assistant calls weather({}) as call-Rome",
+        "  tool weather call-Paris: sunny",
+        "  retry-prompt weather call-Rome: Which Rome?",
+        "  assistant: Sunny; I do not know.",
+        "  user: Thanks",
+        "  assistant: You are welcome.",
+        "  user: What is",
+        "    this?",
+        '    {"kind": "image-url", "url": "https://example.com/cat.png"}',
+        r"  a\nb 7: null",
+    ]
+    assert main(["search", "sunny"]) == 0
+    assert capsys.readouterr().out == "s\t1\ttool\tsunny\ns\t1\tassistant\tSunny; I do not know.\n"
 
 
 def test_show_last_reads_whole_turns_from_the_end(store: Kept, capsys: Any) -> None:
