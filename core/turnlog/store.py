@@ -265,7 +265,6 @@ class Store:
             InvalidInput: An argument breaks a rule, or `all_namespaces` is set in a view.
         """
         query = self._query(owner, prefix, every=all_namespaces)
-        self.backend.check_open()
         if self._covers(owner):
             async for info in listing.infos(self.backend, query):
                 yield info
@@ -281,7 +280,6 @@ class Store:
             CorruptRecord: After all other sessions, if some are damaged.
         """
         query = self._query(check_id(owner, "owner"), None, every=all_namespaces)
-        self.backend.check_open()
         if self._covers(owner):
             async for session in listing.export(self.backend, query, partial(self._read, touch=False)):
                 yield session
@@ -604,7 +602,6 @@ class Store:
             Conflict: A session is still listed, but cannot be removed.
         """
         query = self._query(check_id(owner, "owner"), None, every=all_namespaces)
-        self.backend.check_open()
         return await listing.erase(self.backend, query) if self._covers(owner) else Erased(0)
 
     # -------------------------------------------------------------------------------------------------------- helpers
@@ -624,6 +621,7 @@ class Store:
     def _query(
         self, owner: str | None, prefix: str | None, limit: int = 100, cursor: str | None = None, *, every: bool = False
     ) -> Query:
+        self.backend.check_open()
         if every and self._is_view:
             raise InvalidInput(f"all_namespaces needs the store itself, but this is the view {self!r}")
         namespace, owner = None if every else self.namespace, self.owner if owner is None else owner
