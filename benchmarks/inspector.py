@@ -31,7 +31,7 @@ from turnlog import Store
 PAGES = {
     "list": "/",
     "next page of the list": "{next}",
-    "list, by a prefix": "/?prefix=s99",
+    "list, by a rare prefix": "/?prefix=s50001",
     "conversation": "/session?id=long",
     "earlier turns": "/session/turns?id=long&before=1000",
     "one turn by its link": "/session?id=long&turn=2500",

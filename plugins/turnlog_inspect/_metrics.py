@@ -11,7 +11,7 @@ from markupsafe import Markup
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from turnlog import Query, SessionInfo, Store, TurnlogError
+from turnlog import SessionInfo, Store, TurnlogError
 from turnlog.metrics import Measurement, StateMetrics
 
 from ._charts import bar_chart, line_chart
@@ -67,7 +67,7 @@ async def show_metrics(visit: Visit) -> Response:
         charts = markup("charts.html", charts=_charts([measured]))
     except TimeoutError:
         charts = Markup("")
-    page = await visit.view.backend.page(Query(namespace=visit.view.namespace, limit=_NEWEST))
+    page = await visit.view.list_sessions(limit=_NEWEST)
     return visit.page(
         "metrics.html",
         charts=charts,
