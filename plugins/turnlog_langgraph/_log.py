@@ -23,9 +23,9 @@ from langgraph.checkpoint.base import (
     Checkpoint,
     CheckpointMetadata,
     PendingWrite,
-    SerializerProtocol,
     writes_sort_key,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from turnlog import CorruptRecord, Message, Receipt, Session, Version
 
@@ -60,6 +60,13 @@ class Incomplete(Exception):
     """The log lacks a turn, which an earlier part of the session may hold."""
 
 
+class Digests(NamedTuple):
+    """A digest of each item of a list, and the number of bytes of all serialized items."""
+
+    items: list[bytes]
+    size: int
+
+
 class Stored(NamedTuple):
     """A stored checkpoint: the number of its turn, its data, and the new messages of the conversation."""
 
@@ -74,6 +81,7 @@ class ThreadLog:
     Args:
         thread: The id of the thread, for errors.
         session: The session, or its last turns; None: the session does not exist.
+        first: The number of the first turn of a session that does not exist.
 
     Attributes:
         version: The version up to which all turns are known; None: the session did not exist.
@@ -82,19 +90,24 @@ class ThreadLog:
         whole: Whether no earlier turn exists.
         size: Number of bytes of all turns.
         messages: Number of messages of all turns.
+        turns: One more than the number of the last turn.
+        digests: The version and the digests of the last list of a channel that this process has written, by the
+            checkpoint namespace and the channel.
     """
 
-    def __init__(self, thread: str, session: Session | None = None) -> None:
+    def __init__(self, thread: str, session: Session | None = None, *, first: int = 0) -> None:
         self.thread = thread
         self.version: Version | None = None
         self.seen: Version | None = None
-        self.first, self.turns, self.size, self.messages, self.whole = 0, 0, 0, 0, True
+        self.first = self.turns = first
+        self.size, self.messages, self.whole = 0, 0, True
         self.checkpoints: dict[tuple[str, str], Stored] = {}
         self._turns: dict[int, Stored | None] = {}
         self._heads: dict[str, Stored] = {}
         self._values: dict[tuple[str, str, object], tuple[Stored, Entry]] = {}
         self._writes: dict[tuple[str, str], dict[tuple[str, int], Sequence[Any]]] = {}
         self._full: dict[str, int] = {}
+        self.digests: dict[tuple[str, str], tuple[object, Digests]] = {}
         if session is not None:
             self.first = session.info.first
             self.whole = not session.turns or session.turns[0].number == self.first
@@ -122,9 +135,7 @@ class ThreadLog:
         if number in self._turns:
             return
         head = messages[0]
-        found = self._turns[number] = (
-            Stored(number, head.to_dict(), messages[1:]) if head.role == CHECKPOINT else None
-        )
+        found = self._turns[number] = Stored(number, head.to_dict(), messages[1:]) if head.role == CHECKPOINT else None
         self.turns = max(self.turns, number + 1)
         self.messages += len(messages)
         self.size += sum([message.size for message in messages])
@@ -225,6 +236,9 @@ class ThreadLog:
         parts: list[list[Any]] = []
         length: int | None = None  # of the part of the list that remains in the later lists
         while True:
+            if "value" in entry:
+                parts.append(load(entry["value"], serde)[:length])
+                break
             kept, base = entry["kept"], entry.get("base")
             if length is None or length > kept:
                 parts.append(_items(checkpoint, entry, serde)[: None if length is None else length - kept])
@@ -291,7 +305,7 @@ def checkpoint_message(
     ns: str,
     parent: str | None,
     state: Checkpoint,
-    metadata: StoredMetadata,
+    metadata: CheckpointMetadata,
     entries: list[Entry],
     serde: SerializerProtocol,
     *,

@@ -17,10 +17,10 @@ from langgraph.checkpoint.base import (
     CheckpointMetadata,
     CheckpointTuple,
     DeltaChannelHistory,
-    SerializerProtocol,
     get_checkpoint_id,
     get_checkpoint_metadata,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 
 import turnlog.sync
 from turnlog import (
@@ -38,7 +38,7 @@ from turnlog import (
     encode_id,
 )
 
-from ._draft import Drafts
+from ._draft import make_draft
 from ._log import CHECKPOINT, WRITES, Incomplete, Stored, ThreadLog, dump, load, writes_message
 
 _T = TypeVar("_T")
@@ -106,7 +106,6 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
         self._store = wrapped
         self._blocking = cast("Store", _Blocking(turnlog.sync.Store.over(wrapped)))
         self._refuses = on_fork == "refuse"
-        self._drafts = Drafts()
         self._logs: OrderedDict[str, ThreadLog] = OrderedDict()
         self._named: OrderedDict[tuple[str, str], None] = OrderedDict()
         self._lock = RLock()
@@ -255,7 +254,7 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
                 self._check_fork(thread, parent, head and head.data["id"], metadata)
                 expect = log.version or ABSENT
             with self._lock:
-                draft = self._drafts.make(log, self.serde, ns, parent, checkpoint, metadata, new_versions)
+                draft = make_draft(log, self.serde, ns, parent, checkpoint, metadata, new_versions)
             try:
                 receipt = await self._append(store, log, draft.messages, expect)
             except Conflict:
@@ -371,24 +370,20 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
 
     def _again(self, log: ThreadLog, kept: set[tuple[str, str]]) -> Sequence[Message]:
         """Return the messages of turns that store some checkpoints of a log, and their writes, as a new thread."""
-        copy, drafts = ThreadLog(log.thread), Drafts()
+        copy, messages = ThreadLog(log.thread, first=log.turns), []
+
+        def add(turn: tuple[Message, ...]) -> None:
+            copy.add(copy.turns, turn)
+            messages.extend(turn)
+
         for found in sorted((log.checkpoints[place] for place in kept), key=lambda found: found.turn):
-            entry = self._tuple(log, found)
-            draft = drafts.make(
-                copy,
-                self.serde,
-                found.data["ns"],
-                found.data["parent"],
-                entry.checkpoint,
-                entry.metadata,
-                entry.checkpoint["channel_versions"],
-                at=log.turns,
-            )
-            copy.add(log.turns + copy.turns, draft.messages)
+            state, metadata = (one := self._tuple(log, found)).checkpoint, one.metadata
+            ns, parent, versions = found.data["ns"], found.data["parent"], state["channel_versions"]
+            add(make_draft(copy, self.serde, ns, parent, state, metadata, versions).messages)
         for place, message in log.writes():
             if place in kept or place not in log.checkpoints:
-                copy.add(log.turns + copy.turns, (message,))
-        return copy.all_messages
+                add((message,))
+        return messages
 
     async def _history(
         self, store: Store, config: RunnableConfig, channels: Sequence[str]
@@ -448,7 +443,7 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
         if since is not None and since.size > _LOG_BYTES:
             since = None
         try:
-            session = await store.session(encode_id(thread), last=last, since=since and since.version)
+            session = await store.session(encode_id(thread), last=last, since=None if since is None else since.version)
         except (HistoryRegressed, SessionNotFound) as error:
             self._logs.pop(thread, None)
             if isinstance(error, HistoryRegressed):
@@ -500,7 +495,7 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
         }
         return CheckpointTuple(
             config=_config(thread, ns, id),
-            checkpoint={**state, "channel_values": values},
+            checkpoint=cast("Checkpoint", {**state, "channel_values": values}),
             metadata=load(data["metadata"], self.serde),
             parent_config=_config(thread, ns, parent) if parent else None,
             pending_writes=log.pending(ns, id, self.serde),
