@@ -11,6 +11,7 @@ from typing import Final
 from turnlog import CorruptRecord, InvalidInput, Message, Session, SessionNotFound, Turn
 from turnlog.config import open_existing
 from turnlog.limits import MAX_NUMBER
+from turnlog.rules import outline_of
 
 from ._suggestion import not_found
 from ._text import Code, Printer, as_json, complain, line, note, time_of
@@ -108,7 +109,7 @@ def _print_message(out: Printer, message: Message) -> None:
 
 def parts_of(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the text and the calls of a message, each with its label, such as `user: ` or `assistant calls `."""
-    label = line(message.role or "item")
+    label = line(message.role or outline_of(message).speaker or "item")
     for name in ("name", "tool_call_id"):
         if value := message.get(name):
             label += f" {line(str(value))}"
@@ -147,6 +148,8 @@ def _call(call: object) -> str:
         name, arguments = function.get("name"), function.get("arguments")
         shown = arguments if isinstance(arguments, str) else as_json(arguments)
         return f"{name}({shown})" + (f" as {call['id']}" if isinstance(call.get("id"), str) else "")
+    if isinstance(call, dict) and call.get("type") == "tool_call":  # LangChain
+        return f"{call.get('name')}({as_json(call.get('args'))}) as {call.get('id')}"
     return as_json(call)
 
 

@@ -1,7 +1,8 @@
-"""`make_draft`: makes the messages that store a checkpoint."""
+"""Drafts: the messages of new turns."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
@@ -11,104 +12,187 @@ from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from turnlog import Message
 
-from ._log import Digests, Entry, Incomplete, ThreadLog, as_message, checkpoint_message, dump
+from ._log import CHECKPOINT, WRITES, Digests, Entry, Incomplete, ThreadLog
+from ._messages import as_message
 
 _FULL_BYTES: Final = 4 * 1024 * 1024
 """Largest size of a checkpoint that is stored with all values, in bytes: well below the 16 MiB of a record."""
 
+_FULL_SHARE: Final = 0.75
+"""The next checkpoint with all values is due if the turns since the last one have this share of its size.
+
+A lower share makes reads faster and sessions larger.  With 200 turns of `add_messages`, this share keeps a session below
+1/20 of the rows of langgraph-checkpoint-sqlite (`benchmarks/frameworks/langgraph.py`)."""
+
 _NEW_MESSAGES: Final = 1_000
-"""Largest number of messages that a checkpoint stores as messages; a record may hold about 8,000 (100,000 values)."""
+"""Largest number of new messages that are stored as messages.
+
+A turn of turnlog may hold 100,000 values, and a message has about twelve."""
 
 
-class Draft(NamedTuple):
-    """The messages of a turn that stores a checkpoint.
+class Put(NamedTuple):
+    """The arguments of `put`.
 
     Attributes:
-        messages: The messages.
-        needs: The number of the earliest turn that they refer to; None: they refer to no turn.
-    """
-
-    messages: tuple[Message, ...]
-    needs: int | None
-
-
-def make_draft(
-    log: ThreadLog,
-    serde: SerializerProtocol,
-    ns: str,
-    parent: str | None,
-    checkpoint: Checkpoint,
-    metadata: CheckpointMetadata,
-    new_versions: ChannelVersions,
-) -> Draft:
-    """Return the turn that stores a checkpoint.
-
-    A list is stored without the items at its beginning that the list of the parent also has.  A checkpoint is stored
-    with all values as soon as the turns since the last such checkpoint are larger.  These checkpoints at most double
-    the size of the session, and a reader of the last checkpoint reads little more than twice its size.
-
-    Args:
-        log: The turns of the thread that are known.
-        serde: The serializer.
         ns: The checkpoint namespace.
-        parent: The id of the parent.
+        parent: The id of the parent; None: the checkpoint has no parent.
         checkpoint: The checkpoint.
         metadata: Its metadata.
         new_versions: The versions of the channels that have changed since the parent.
     """
-    values, versions = checkpoint["channel_values"], checkpoint["channel_versions"]
-    lists = {name: _digests(values[name], serde) for name in new_versions if type(values.get(name)) is list}
-    blobs = {name: dump(values[name], serde) for name in new_versions if name in values and name not in lists}
-    earlier = log.versions(ns, parent, serde)
-    size = sum([one.size for one in lists.values()]) + sum([len(blob[1]) for blob in blobs.values()])
-    size += sum([log.size_of(ns, name, version) for name, version in versions.items() if name not in new_versions])
-    full = earlier is None or size <= min(log.size_since_full(ns), _FULL_BYTES)
-    entries: list[Entry] = []
-    messages: list[Message] = []
-    needs: list[int] = []
-    for name, version in new_versions.items():
-        entry: Entry = {"channel": name, "version": version}
-        if name in blobs:
-            entry["value"] = blobs[name]
-        elif name in lists:
-            value, digests = values[name], lists[name]
-            before = (earlier or {}).get(name)
-            kept, base = _common(log, serde, ns, name, before, digests), log.turn_of(ns, name, before)
-            log.digests[ns, name] = version, digests
-            if kept and full:
-                entry["base"] = dump(value[:kept], serde)
-            elif kept:
-                entry["base"] = base
-                needs.append(base)
-            entry |= {"kept": kept, "size": digests.size}
-            new = _as_messages(value[kept:], serde)
-            if new is None:
-                entry["items"] = dump(value[kept:], serde)
+
+    ns: str
+    parent: str | None
+    checkpoint: Checkpoint
+    metadata: CheckpointMetadata
+    new_versions: ChannelVersions
+
+
+class Draft:
+    """The messages of the turn that stores a checkpoint.
+
+    A list is stored without the items at its beginning that the parent's list also has.  From time to time, a checkpoint
+    is stored with all its values.  So a reader of the last checkpoint reads at most about twice its size.
+
+    Args:
+        log: The known turns of the thread.
+        serde: The serializer.
+        put: The checkpoint.
+
+    Attributes:
+        full: Whether the checkpoint is stored with all its values.
+        needs: The number of the earliest turn that the messages refer to; None: they refer to no turn.
+        messages: The messages.
+    """
+
+    def __init__(self, log: ThreadLog, serde: SerializerProtocol, put: Put) -> None:
+        self._log, self._serde, self._put = log, serde, put
+        state = {name: part for name, part in put.checkpoint.items() if name != "channel_values"}
+        self._blobs = [_dump(state, serde), _dump(put.metadata, serde)]
+        self._new: list[Message] = []
+        self.needs: int | None = None
+        earlier = log.versions(put.ns, put.parent, serde)
+        values = {name: put.checkpoint["channel_values"].get(name, _NONE) for name in put.new_versions}
+        lists = {name: _digests(value, serde) for name, value in values.items() if type(value) is list}
+        entries = {name: {"channel": name, "version": version} for name, version in put.new_versions.items()}
+        for name, value in values.items():
+            if name in lists:
+                entries[name]["size"] = lists[name].size
+            elif value is not _NONE:
+                entries[name] |= self._blob(value)
+        self.full = earlier is None or self._is_due(entries)
+        for name, digests in lists.items():
+            entries[name] |= self._list(name, values[name], digests, (earlier or {}).get(name))
+            log.digests[put.ns, name] = put.new_versions[name], digests
+        if self.full:
+            entries |= self._unchanged()
+        self.messages = (self._header([*entries.values()]), _values(self._blobs), *self._new)
+
+    def _is_due(self, entries: Mapping[str, Entry]) -> bool:
+        """Return whether the turns since the last checkpoint with all values are larger than this one would be."""
+        put, size = self._put, 0
+        for name, version in put.checkpoint["channel_versions"].items():
+            entry = entries[name] if name in entries else self._log.entry(put.ns, name, version)[1]
+            size += entry.get("size", 0)
+        return size <= _FULL_BYTES and _FULL_SHARE * size <= self._log.size_since_full(put.ns)
+
+    def _blob(self, value: object) -> Entry:
+        self._blobs.append(_dump(value, self._serde))
+        return {"value": len(self._blobs) - 1, "size": len(self._blobs[-1][1])}
+
+    def _list(self, name: str, value: list[Any], digests: Digests, version: object) -> Entry:
+        kept = self._kept(name, digests, version)
+        entry: Entry = {"kept": kept}
+        if kept and self.full:
+            entry["base"] = self._blob(value[:kept])["value"]
+        elif kept:
+            turn, _ = self._log.entry(self._put.ns, name, version)
+            entry["turn"] = turn
+            self.needs = turn if self.needs is None else min(self.needs, turn)
+        new = _as_messages(value[kept:], self._serde)
+        if new is None:
+            return {**entry, "items": self._blob(value[kept:])["value"]}
+        self._new += new
+        return {**entry, "messages": [len(self._new) - len(new), len(self._new)]}
+
+    def _kept(self, name: str, digests: Digests, version: object) -> int:
+        """Return the number of items that a list has in common with its earlier version, at the beginning of both."""
+        known, earlier = self._log.digests.get((self._put.ns, name), (None, None))
+        if earlier is None or known != version:  # another process stored it, or the run has branched off
+            try:
+                value = self._log.value(self._put.ns, name, version, self._serde)
+            except Incomplete:
+                return 0
+            if not value or type(value[0]) is not list:
+                return 0
+            earlier = _digests(value[0], self._serde)
+        for position, (old, item) in enumerate(zip(earlier.items, digests.items, strict=False)):
+            if old != item:
+                return position
+        return min(len(earlier.items), len(digests.items))
+
+    def _unchanged(self) -> dict[str, Entry]:
+        """Return the entries of the channels that have not changed since the parent."""
+        put = self._put
+        entries: dict[str, Entry] = {}
+        for name, version in put.checkpoint["channel_versions"].items():
+            if name in put.new_versions:
+                continue
+            if name in put.checkpoint["channel_values"]:
+                stored = [put.checkpoint["channel_values"][name]]
             else:
-                entry["messages"] = [len(messages), len(messages) + len(new)]
-                messages += new
-        entries.append(entry)
-    if full:
-        entries += _carried(log, serde, ns, checkpoint, new_versions)
-    head = checkpoint_message(ns, parent, checkpoint, metadata, entries, serde, full=full)
-    return Draft((head, *messages), min(needs, default=None))
+                try:  # the snapshot of a DeltaChannel is in the log, but not in the checkpoint
+                    stored = self._log.value(put.ns, name, version, self._serde)
+                except Incomplete:
+                    continue
+            entries[name] = {"channel": name, "version": version}
+            if stored:
+                entries[name] |= self._blob(stored[0])
+        return entries
+
+    def _header(self, entries: list[Entry]) -> Message:
+        put = self._put
+        return Message.from_dict(
+            {
+                "role": CHECKPOINT,
+                "content": f"{put.metadata.get('source', 'stub')}, step {put.metadata.get('step')}",
+                "ns": put.ns,
+                "id": put.checkpoint["id"],
+                "parent": put.parent,
+                "full": self.full,
+                "channels": entries,
+            }
+        )
 
 
-def _common(log: ThreadLog, serde: SerializerProtocol, ns: str, name: str, version: object, new: Digests) -> int:
-    """Return the number of items that a list has in common with an earlier list, at the beginning of both."""
-    known, earlier = log.digests.get((ns, name), (None, None))
-    if earlier is None or known != version:  # another process stored it, or the run has branched off
-        try:
-            value = log.value(ns, name, version, serde)
-        except Incomplete:
-            return 0
-        if not value or type(value[0]) is not list:
-            return 0
-        earlier = _digests(value[0], serde)
-    for position, (old, item) in enumerate(zip(earlier.items, new.items, strict=False)):
-        if old != item:
-            return position
-    return min(len(earlier.items), len(new.items))
+def draft_writes(
+    place: tuple[str, str], writes: Sequence[tuple[str, Any]], task: str, path: str, serde: SerializerProtocol
+) -> tuple[Message, ...]:
+    """Return the messages of the turn that stores the writes of a task to a checkpoint."""
+    channels = [channel for channel, _ in writes]
+    header = {
+        "role": WRITES,
+        "content": ", ".join(channels),
+        "ns": place[0],
+        "id": place[1],
+        "task": task,
+        "path": path,
+        "channels": channels,
+    }
+    return Message.from_dict(header), _values([_dump(value, serde) for _, value in writes])
+
+
+_NONE: Final = object()
+
+
+def _values(blobs: list[list[Any]]) -> Message:
+    size = sum([len(data) for _, data in blobs])
+    return Message.from_dict({"role": "values", "content": f"{size} bytes of LangGraph", "values": blobs})
+
+
+def _dump(value: object, serde: SerializerProtocol) -> list[Any]:
+    kind, data = serde.dumps_typed(value)
+    return [kind, bytes(data)]
 
 
 def _digests(value: list[Any], serde: SerializerProtocol) -> Digests:
@@ -128,23 +212,3 @@ def _as_messages(items: list[Any], serde: SerializerProtocol) -> list[Message] |
             return None
         messages.append(message)
     return messages
-
-
-def _carried(
-    log: ThreadLog, serde: SerializerProtocol, ns: str, checkpoint: Checkpoint, new_versions: ChannelVersions
-) -> list[Entry]:
-    """Return the entries of the channels that have not changed since the parent."""
-    entries: list[Entry] = []
-    for name, version in checkpoint["channel_versions"].items():
-        if name in new_versions:
-            continue
-        if name in checkpoint["channel_values"]:
-            stored = [checkpoint["channel_values"][name]]
-        else:
-            try:  # the snapshot of a DeltaChannel is in the log, but not in the checkpoint
-                stored = log.value(ns, name, version, serde)
-            except Incomplete:
-                continue
-        entry: Entry = {"channel": name, "version": version}
-        entries.append({**entry, "value": dump(stored[0], serde)} if stored else entry)
-    return entries

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import secrets
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from threading import RLock
 from typing import Any, Final, Literal, TypeVar, cast
 
 from langchain_core.runnables import RunnableConfig
 from langgraph.checkpoint.base import (
-    WRITES_IDX_MAP,
     BaseCheckpointSaver,
     ChannelVersions,
     Checkpoint,
@@ -38,13 +37,13 @@ from turnlog import (
     encode_id,
 )
 
-from ._draft import make_draft
-from ._log import CHECKPOINT, WRITES, Incomplete, Stored, ThreadLog, dump, load, writes_message
+from ._draft import Draft, Put, draft_writes
+from ._log import CHECKPOINT, FULL_AT, WRITES, Incomplete, Stored, ThreadLog
 
 _T = TypeVar("_T")
 
-_TAIL: Final = 128
-"""Number of messages of the first read of a thread, which finds the last checkpoint of most threads."""
+_TAIL: Final = 16
+"""Number of messages of the first read of a thread, which finds the last checkpoint of a small state."""
 
 _THREADS: Final = 128
 """Number of threads whose turns are kept in memory."""
@@ -216,7 +215,7 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
 
     def get_next_version(self, current: str | None, channel: None) -> str:  # noqa: ARG002 - LangGraph passes it
         number = 0 if current is None else int(str(current).partition(".")[0])
-        return f"{number + 1:012}.{secrets.token_hex(6)}"  # random: two branches must not make the same version
+        return f"{number + 1:010}.{secrets.token_hex(4)}"  # random: two branches must not make the same version
 
     # ------------------------------------------------------------------------------------------------------- operations
 
@@ -244,19 +243,19 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
     ) -> RunnableConfig:
         thread, ns = _place(config)
         parent = get_checkpoint_id(config)
-        metadata = get_checkpoint_metadata(config, metadata)
+        put = Put(ns, parent, checkpoint, get_checkpoint_metadata(config, metadata), new_versions)
         guarded = self._refuses and not ns
         while True:
             log = self._log(thread)
             expect: Expect = log.seen and log.seen.session  # an erased thread must not come back
             if guarded:
                 log, head = await self._ask(store, thread, lambda log: (log, log.head(ns)))
-                self._check_fork(thread, parent, head and head.data["id"], metadata)
+                self._check_fork(thread, put, None if head is None else head.header["id"])
                 expect = log.version or ABSENT
             with self._lock:
-                draft = make_draft(log, self.serde, ns, parent, checkpoint, metadata, new_versions)
+                draft = Draft(log, self.serde, put)
             try:
-                receipt = await self._append(store, log, draft.messages, expect)
+                receipt = await self._append(store, log, draft.messages, expect, full=draft.full and not ns)
             except Conflict:
                 if not guarded:
                     raise
@@ -269,18 +268,19 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
         self, store: Store, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task: str, path: str
     ) -> None:
         thread, ns = _place(config)
-        stored = [
-            [WRITES_IDX_MAP.get(channel, index), channel, *dump(value, self.serde)]
-            for index, (channel, value) in enumerate(writes)
-        ]
+        place = ns, config["configurable"]["checkpoint_id"]
         log = self._log(thread)
-        message = writes_message(ns, config["configurable"]["checkpoint_id"], task, path, stored)
-        await self._append(store, log, (message,), log.seen and log.seen.session)
+        messages = draft_writes(place, writes, task, path, self.serde)
+        await self._append(store, log, messages, log.seen and log.seen.session)
 
-    async def _append(self, store: Store, log: ThreadLog, messages: tuple[Message, ...], expect: Expect) -> Receipt:
+    async def _append(
+        self, store: Store, log: ThreadLog, messages: tuple[Message, ...], expect: Expect, *, full: bool = False
+    ) -> Receipt:
         session = encode_id(log.thread)
-        metadata = None if session == log.thread or log.seen else {_THREAD_ID: log.thread}
-        receipt = await _settled(store, store.append(session, messages, expect=expect, metadata=metadata))
+        metadata: dict[str, str | int] = {FULL_AT: log.stored} if full else {}
+        if session != log.thread and log.seen is None:
+            metadata[_THREAD_ID] = log.thread
+        receipt = await _settled(store, store.append(session, messages, expect=expect, metadata=metadata or None))
         with self._lock:
             log.appended(receipt, messages)
         return receipt
@@ -314,13 +314,12 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
         kept: set[tuple[str, str]] = set()
         for ns in log.namespaces():
             found = log.head(ns)
-            metadata = load(found.data["metadata"], self.serde) if found else {}
-            channels = set(metadata.get("counters_since_delta_snapshot") or ())
+            channels = set(found.metadata(self.serde).get("counters_since_delta_snapshot") or ()) if found else set()
             while found is not None:
-                kept.add((ns, found.data["id"]))
-                versions = log.versions(ns, found.data["id"], self.serde) or {}
+                kept.add(found.place)
+                versions = found.state(self.serde)["channel_versions"]
                 channels = {name for name in channels if not log.value(ns, name, versions.get(name), self.serde)}
-                found = log.checkpoints.get((ns, found.data["parent"])) if channels else None
+                found = log.checkpoints.get((ns, found.header["parent"])) if channels else None
         return kept
 
     async def _delete_runs(self, store: Store, runs: Sequence[str]) -> None:
@@ -330,7 +329,7 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
             return {
                 place
                 for place, found in log.checkpoints.items()
-                if load(found.data["metadata"], self.serde).get("run_id") not in removed
+                if found.metadata(self.serde).get("run_id") not in removed
             }
 
         for thread in await self._threads(store, None) if removed else ():
@@ -370,20 +369,21 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
 
     def _again(self, log: ThreadLog, kept: set[tuple[str, str]]) -> Sequence[Message]:
         """Return the messages of turns that store some checkpoints of a log, and their writes, as a new thread."""
-        copy, messages = ThreadLog(log.thread, first=log.turns), []
+        copy, turns = ThreadLog(log.thread, first=log.turns), deque[tuple[Message, ...]]()
 
         def add(turn: tuple[Message, ...]) -> None:
             copy.add(copy.turns, turn)
-            messages.extend(turn)
+            turns.append(turn)
 
         for found in sorted((log.checkpoints[place] for place in kept), key=lambda found: found.turn):
-            state, metadata = (one := self._tuple(log, found)).checkpoint, one.metadata
-            ns, parent, versions = found.data["ns"], found.data["parent"], state["channel_versions"]
-            add(make_draft(copy, self.serde, ns, parent, state, metadata, versions).messages)
-        for place, message in log.writes():
-            if place in kept or place not in log.checkpoints:
-                add((message,))
-        return messages
+            one = self._tuple(log, found)
+            versions = one.checkpoint["channel_versions"]
+            put = Put(found.header["ns"], found.header["parent"], one.checkpoint, one.metadata, versions)
+            add(Draft(copy, self.serde, put).messages)
+        for turn in log.pending_turns():
+            if turn.place in kept or turn.place not in log.checkpoints:
+                add(turn.messages)
+        return [message for turn in turns for message in turn]
 
     async def _history(
         self, store: Store, config: RunnableConfig, channels: Sequence[str]
@@ -395,11 +395,11 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
             result: dict[str, DeltaChannelHistory] = {name: {"writes": []} for name in channels}
             remaining, passed = set(channels), set[str]()
             found = log.checkpoint(ns, id) if id else log.head(ns)
-            while remaining and found is not None and (parent := found.data["parent"]) and parent not in passed:
+            while remaining and found is not None and (parent := found.header["parent"]) and parent not in passed:
                 passed.add(parent)
                 found = log.checkpoint(ns, parent)
                 versions = log.versions(ns, parent, self.serde) or {}
-                for write in reversed(log.pending(ns, parent, self.serde)):
+                for write in reversed(log.pending((ns, parent), self.serde)):
                     if write[1] in remaining:
                         result[write[1]]["writes"].append(write)
                 for name in tuple(remaining):
@@ -425,12 +425,13 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
     async def _ask(self, store: Store, thread: str, question: Callable[[ThreadLog], _T]) -> _T:
         """Return the answer from the present turns of a thread; read earlier turns only if the question needs them."""
         log = await self._read(store, thread, last=_TAIL, since=self._logs.get(thread))
+        parts = [log.tail, None] if log.tail > _TAIL else [None]
         while True:
             try:
                 with self._lock:
                     return question(log)
             except Incomplete:
-                log = await self._read(store, thread, last=4 * log.messages)
+                log = await self._read(store, thread, last=parts.pop(0))
 
     async def _whole(self, store: Store, thread: str) -> ThreadLog:
         log = await self._read(store, thread, since=self._logs.get(thread))
@@ -478,16 +479,16 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
             if bound is not None and id >= bound:
                 continue
             if filter:
-                metadata = load(found.data["metadata"], self.serde)
+                metadata = found.metadata(self.serde)
                 if any(metadata.get(name) != value for name, value in filter.items()):
                     continue
             yield found
 
     def _tuple(self, log: ThreadLog, found: Stored, thread: object = None) -> CheckpointTuple:
         """Return LangGraph's form of a checkpoint."""
-        data, thread = found.data, log.thread if thread is None else thread
-        ns, id, parent = data["ns"], data["id"], data["parent"]
-        state = load(data["state"], self.serde)
+        thread = log.thread if thread is None else thread
+        ns, id = found.place
+        state, parent = found.state(self.serde), found.header["parent"]
         values = {
             name: value[0]
             for name, version in state["channel_versions"].items()
@@ -496,16 +497,17 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
         return CheckpointTuple(
             config=_config(thread, ns, id),
             checkpoint=cast("Checkpoint", {**state, "channel_values": values}),
-            metadata=load(data["metadata"], self.serde),
+            metadata=cast("CheckpointMetadata", found.metadata(self.serde)),
             parent_config=_config(thread, ns, parent) if parent else None,
-            pending_writes=log.pending(ns, id, self.serde),
+            pending_writes=log.pending(found.place, self.serde),
         )
 
-    def _check_fork(self, thread: str, parent: str | None, head: str | None, metadata: CheckpointMetadata) -> None:
-        if head != parent and metadata.get("source") != "fork" and (thread, parent) not in self._named:
+    def _check_fork(self, thread: str, put: Put, head: str | None) -> None:
+        meant = put.metadata.get("source") == "fork" or (thread, put.parent) in self._named
+        if head != put.parent and not meant:
             raise Conflict(
-                f"thread {thread!r} is at checkpoint {head}, but this run began at {parent}: another run has continued "
-                "the thread; run the graph again with the same input"
+                f"thread {thread!r} is at checkpoint {head}, but this run continues {put.parent}: another run has "
+                "written in the meantime; run the graph again with the same input"
             )
 
 
