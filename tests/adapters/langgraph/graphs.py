@@ -44,9 +44,9 @@ def chat(saver: BaseCheckpointSaver[Any]) -> Graph:
     return builder.compile(checkpointer=saver)
 
 
-def ask(graph: Graph, config: RunnableConfig, text: str) -> str:
+def ask(graph: Graph, config: RunnableConfig, text: str, **options: Any) -> str:
     """Run a graph with a question, and return the text of the answer."""
-    result: dict[str, Any] = graph.invoke({"messages": [("user", text)]}, config)
+    result: dict[str, Any] = graph.invoke({"messages": [("user", text)]}, config, **options)
     return str(result["messages"][-1].content)
 
 

@@ -1,50 +1,62 @@
-"""A pytest plugin for LangGraph's own tests: `TurnlogSaver` in place of `InMemorySaver`."""
+"""A pytest plugin: LangGraph's own tests get `TurnlogSaver` in place of `InMemorySaver`.
+
+The fixtures of those tests choose among several checkpointers.  The tests that chose another one than the memory's are
+left out, because ours takes its place.
+"""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from itertools import count
 from typing import Any
-from uuid import uuid4
 
 import langgraph.checkpoint.memory
 import pytest
-from langgraph.checkpoint.base import BaseCheckpointSaver
 
 import turnlog.sync
 from adapters.published import built
 from turnlog_langgraph import TurnlogSaver
 
-_STORE = turnlog.sync.open_store(os.environ["TURNLOG_TEST_URL"])
-_STORE.open()
+_store = turnlog.sync.open_store(os.environ["TURNLOG_TEST_URL"])
+_numbers = count()
+_CHECKPOINTERS = {"sync_checkpointer", "async_checkpointer"}
 
 
-class Swapped(TurnlogSaver):
-    """A `TurnlogSaver` without threads, which is constructed as an `InMemorySaver`."""
+class SwappedSaver(TurnlogSaver):
+    """`TurnlogSaver` with the constructor of `InMemorySaver`: each one is a namespace."""
 
     def __init__(self, *, serde: Any = None) -> None:
         built()
-        super().__init__(_STORE.within(uuid4().hex), serde=serde)
+        super().__init__(_store.within(f"memory {next(_numbers)}"), serde=serde)
 
-    def __enter__(self) -> Swapped:
+    def __enter__(self) -> SwappedSaver:
         return self
 
     def __exit__(self, *error: object) -> None:
-        pass
+        """Do nothing: the store outlives the saver."""
 
 
-langgraph.checkpoint.memory.InMemorySaver = Swapped  # type: ignore[assignment, misc]
-langgraph.checkpoint.memory.MemorySaver = Swapped  # type: ignore[misc]
+for _name in ("InMemorySaver", "MemorySaver"):
+    pytest.MonkeyPatch().setattr(langgraph.checkpoint.memory, _name, SwappedSaver)
 
 
-@pytest.fixture
-def sync_checkpointer() -> BaseCheckpointSaver[str]:
-    return Swapped()
+@contextmanager
+def _swapped() -> Iterator[SwappedSaver]:
+    yield SwappedSaver()
 
 
-@pytest.fixture
-async def async_checkpointer() -> BaseCheckpointSaver[str]:
-    return Swapped()
+@pytest.fixture(autouse=True, scope="session")
+def opened() -> Iterator[None]:
+    with _store:
+        yield
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    pass
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Function]) -> None:
+    """Replace the checkpointer that the fixtures call `memory`, and leave out the others."""
+    pytest.MonkeyPatch().setattr(import_module("tests.conftest"), "_checkpointer_memory", _swapped)
+    chosen = [{*item.callspec.params.items()} if hasattr(item, "callspec") else set() for item in items]
+    others = {(name, other) for name in _CHECKPOINTERS for other in ("sqlite", "sqlite_aes", "sqlite_aio")}
+    items[:] = [item for item, params in zip(items, chosen, strict=True) if not params & others]
