@@ -424,14 +424,17 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
 
     async def _ask(self, store: Store, thread: str, question: Callable[[ThreadLog], _T]) -> _T:
         """Return the answer from the present turns of a thread; read earlier turns only if the question needs them."""
-        log = await self._read(store, thread, last=_TAIL, since=self._logs.get(thread))
-        parts = [log.tail, None] if log.tail > _TAIL else [None]
-        while True:
-            try:
-                with self._lock:
-                    return question(log)
-            except Incomplete:
-                log = await self._read(store, thread, last=parts.pop(0))
+        known = self._logs.get(thread)
+        log = await self._read(store, thread, last=_TAIL, since=known)
+        if log is not known and log.tail > _TAIL and not log.whole:
+            log = await self._read(store, thread, last=log.tail)
+        try:
+            with self._lock:
+                return question(log)
+        except Incomplete:
+            log = await self._whole(store, thread)
+        with self._lock:
+            return question(log)
 
     async def _whole(self, store: Store, thread: str) -> ThreadLog:
         log = await self._read(store, thread, since=self._logs.get(thread))

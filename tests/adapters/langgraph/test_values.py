@@ -73,9 +73,7 @@ MESSAGES = [
 
 
 @pytest.mark.parametrize("message", MESSAGES, ids=range(len(MESSAGES)))
-def test_a_message_is_loaded_as_the_serializer_of_langgraph_loads_it(
-    message: Any, store: turnlog.sync.Store
-) -> None:
+def test_a_message_is_loaded_as_the_serializer_of_langgraph_loads_it(message: Any, store: turnlog.sync.Store) -> None:
     serde = JsonPlusSerializer()
     for value in ([message], [*MESSAGES[:3], message], message, {"deep": [message]}):
         put(TurnlogSaver(store), ALICE, {"messages": value})
