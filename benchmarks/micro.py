@@ -662,8 +662,9 @@ async def uv_redis(port):
 async def sec_sqlite():
     import aiosqlite
     import sqlalchemy as sa
-    from adapters import floor_sqlite as F
     from sqlalchemy.ext.asyncio import create_async_engine
+
+    from adapters import floor_sqlite as F
 
     d = tempfile.mkdtemp(prefix="bench-micro-")
     turns = Turns()

@@ -26,10 +26,10 @@ import warnings
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
-import adapters
 import workload
 from interface import NotSupported, Turns, fresh, quantile
 
+import adapters
 import servers
 
 GROUPS = ("memory", "redis", "sqlite", "postgres")

@@ -21,8 +21,8 @@ _FULL_BYTES: Final = 4 * 1024 * 1024
 _FULL_SHARE: Final = 0.75
 """The next checkpoint with all values is due if the turns since the last one have this share of its size.
 
-A lower share makes reads faster and sessions larger.  With 200 turns of `add_messages`, this share keeps a session below
-1/20 of the rows of langgraph-checkpoint-sqlite (`benchmarks/frameworks/langgraph.py`)."""
+A lower share makes reads faster and sessions larger.  After 200 turns with `add_messages`, this share keeps a session
+below 1/20 of the file of langgraph-checkpoint-sqlite (`benchmarks/frameworks/langgraph_saver.py`)."""
 
 _NEW_MESSAGES: Final = 1_000
 """Largest number of new messages that are stored as messages.
@@ -51,8 +51,8 @@ class Put(NamedTuple):
 class Draft:
     """The messages of the turn that stores a checkpoint.
 
-    A list is stored without the items at its beginning that the parent's list also has.  From time to time, a checkpoint
-    is stored with all its values.  So a reader of the last checkpoint reads at most about twice its size.
+    A list is stored without the items at its beginning that the parent's list also has.  From time to time, a
+    checkpoint is stored with all its values.  So a reader of the last checkpoint reads at most about twice its size.
 
     Args:
         log: The known turns of the thread.

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from functools import cached_property
 from typing import Any, Final, NamedTuple, TypeAlias
 
-from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, PendingWrite, writes_sort_key
+from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from turnlog import CorruptRecord, Message, Receipt, Session, Version
@@ -221,7 +221,7 @@ class ThreadLog:
     def pending(self, place: tuple[str, str], serde: SerializerProtocol) -> list[PendingWrite]:
         """Return the writes to a checkpoint, in LangGraph's order."""
         writes = self._writes.get(place, {})
-        order = sorted(writes, key=lambda one: writes_sort_key(writes[one].path, *one))
+        order = sorted(writes, key=lambda one: (writes[one].path, *one))  # as `writes_sort_key` of LangGraph
         return [(one[0], writes[one].channel, writes[one].stored.load(writes[one].position, serde)) for one in order]
 
     def pending_turns(self) -> Iterator[Stored]:

@@ -28,7 +28,7 @@ def two_runs(saver: BaseCheckpointSaver[Any]) -> list[str]:
     """Run a graph, and meanwhile run it once more on the same thread; return the user's messages of the thread."""
     busy = False
 
-    def model(state: MessagesState) -> dict[str, list[AnyMessage]]:
+    def model(_: MessagesState) -> dict[str, list[AnyMessage]]:
         nonlocal busy
         if not busy:  # while this model works, another worker of the application handles a second message
             busy = True

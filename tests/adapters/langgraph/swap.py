@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib import import_module
 from itertools import count
-from typing import Any
+from typing import Any, Self
 
 import langgraph.checkpoint.memory
 import pytest
@@ -31,7 +31,7 @@ class SwappedSaver(TurnlogSaver):
         built()
         super().__init__(_store.within(f"memory {next(_numbers)}"), serde=serde)
 
-    def __enter__(self) -> SwappedSaver:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *error: object) -> None:

@@ -27,7 +27,7 @@ FILES = [
 ]
 EXCEPTIONS = {
     "test_anever_written_channel_is_not_walked": "it counts calls of the synchronous method in an asynchronous run",
-    "test_bulk_update_state_replays_updates_in_the_order_given": "its saver reads the attribute `writes` of InMemorySaver",
+    "test_bulk_update_state_replays_updates_in_the_order_given": "it reads the attribute `writes` of InMemorySaver",
 }
 """The tests that fail, with the reasons."""
 

@@ -114,13 +114,12 @@ def test_two_writers_of_a_thread(store: turnlog.sync.Store) -> None:
     """Both succeed, and the thread continues the last one; with "refuse", the second one is refused."""
     for on_fork in ("allow", "refuse"):
         config = thread(on_fork)
-        first = TurnlogSaver(store, on_fork=on_fork)  # type: ignore[arg-type]
-        second = TurnlogSaver(store, on_fork=on_fork)  # type: ignore[arg-type]
+        first, second = TurnlogSaver(store, on_fork=on_fork), TurnlogSaver(store, on_fork=on_fork)
         start = put(first, config, {"messages": [HumanMessage("Hello", id="0")]})
         seen = second.get_tuple(config)
         assert seen is not None
         put(first, config, {"messages": [HumanMessage("Hello", id="0"), AIMessage("One", id="1")]})
-        version = second.get_next_version(seen.checkpoint["channel_versions"]["messages"], None)
+        version = second.get_next_version(str(seen.checkpoint["channel_versions"]["messages"]), None)
         other = {
             **seen.checkpoint,
             "id": "1fff0000-0000-6000-8000-000000000000",

@@ -123,7 +123,7 @@ def test_a_run_that_another_process_prunes_loses_nothing(store: turnlog.sync.Sto
     assert seen is not None
     put(pruning, ALICE, {"messages": [messages[4]]})
     pruning.prune(["alice"])
-    version = running.get_next_version(seen.checkpoint["channel_versions"]["messages"], None)
+    version = running.get_next_version(str(seen.checkpoint["channel_versions"]["messages"]), None)
     checkpoint: Any = {
         **seen.checkpoint,
         "id": "1fff0000-0000-6000-8000-000000000000",

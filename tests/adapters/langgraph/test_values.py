@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator
 from datetime import date
-from enum import Enum
+from enum import StrEnum
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ from turnlog_memory import MemoryBackend
 ALICE = thread("alice")
 
 
-class Color(str, Enum):
+class Color(StrEnum):
     RED = "red"
 
 
@@ -66,9 +67,9 @@ MESSAGES = [
     ToolMessage("sunny", tool_call_id="c", artifact={1: "one"}),
     ToolMessage("sunny", tool_call_id="c", artifact=date(2026, 1, 1)),
     SystemMessage("Be brief \ud800", name="editor"),
-    ChatMessage("Hello", role="narrator"),
+    ChatMessage(content="Hello", role="narrator"),
     RemoveMessage("1"),
-    Own("Hello"),
+    Own(content="Hello"),
 ]
 
 
@@ -154,7 +155,7 @@ def test_a_list_is_stored_as_its_new_items(store: turnlog.sync.Store) -> None:
         size.append(store.info("alice").bytes)
     whole = 100 * 1_100
     assert size[-1] < 4 * whole  # whole lists are 50 times as large
-    assert sorted(after - before for before, after in zip(size, size[1:], strict=False))[80] < 2_000
+    assert sorted(after - before for before, after in pairwise(size))[80] < 2_000
 
 
 def test_a_process_reads_new_turns_only_and_a_new_one_a_part() -> None:
@@ -189,7 +190,7 @@ def test_an_encrypting_serializer_leaves_no_text(tmp_path: Path) -> None:
 
 
 def test_a_strict_serializer_refuses_other_classes(store: turnlog.sync.Store) -> None:
-    put(TurnlogSaver(store), ALICE, {"messages": [Own("Hello")], "color": Color.RED})
+    put(TurnlogSaver(store), ALICE, {"messages": [Own(content="Hello")], "color": Color.RED})
     strict = TurnlogSaver(store, serde=JsonPlusSerializer(allowed_msgpack_modules=None))
     loaded = values(strict, ALICE)
     assert type(loaded["messages"][0]) is dict

@@ -1,8 +1,8 @@
 """Runs a graph on threads while another process does the same: python writer.py URL NAME.
 
-For each thread id on standard input, the program asks the graph three questions.  A run stores one checkpoint, at its end
-(`durability="exit"`).  If the other process has continued the thread in the meantime, the program asks again.  It prints
-the number of refused runs.
+For each thread id on standard input, the program asks the graph three questions.  A run stores one checkpoint, at its
+end (`durability="exit"`).  If the other process has continued the thread in the meantime, the program asks again.  It
+prints the number of refused runs.
 """
 
 from __future__ import annotations
