@@ -24,8 +24,6 @@ from turnlog_redis._layout import keys_of
 class RedisContract(BackendContract, DamageContract):
     """The contract, for a backend that uses the clock of its server."""
 
-    shared = True
-
     def nodes(self) -> list[str]:
         """The URLs of the servers that hold sessions."""
         return [servers.redis()]
@@ -43,6 +41,9 @@ class RedisContract(BackendContract, DamageContract):
 
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return RedisBackend(self.url, **options)
+
+    def unopenable(self) -> Backend:
+        return RedisBackend(f"redis://127.0.0.1:{servers.free_port()}", timeout=0.2)
 
     async def advance(self, seconds: float) -> None:
         self.clock.advance(seconds)

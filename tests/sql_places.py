@@ -6,6 +6,7 @@ import sqlite3
 from abc import abstractmethod
 from functools import cached_property
 from typing import Any, ClassVar, Unpack
+from urllib.parse import urlsplit, urlunsplit
 
 import servers
 from turnlog import Backend, Change, Key, Record, Store, user
@@ -20,10 +21,11 @@ from turnlog_sql.sqlite import SQLiteBackend
 class OverSQLite(BackendContract, DamageContract):
     """The contract on SQLite, with a file for each test."""
 
-    shared = True
-
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return SQLiteBackend(f"sqlite:///{self.folder}/turnlog.db", synchronous="NORMAL", sweep=0, **options)
+
+    def unopenable(self) -> Backend:
+        return SQLiteBackend(f"sqlite:///{self.folder}")  # a folder
 
     async def damage(self, store: Store, session_id: str) -> None:
         connection = sqlite3.connect(self.folder / "turnlog.db", isolation_level=None)
@@ -34,7 +36,6 @@ class OverSQLite(BackendContract, DamageContract):
 class ServerContract(BackendContract, DamageContract):
     """The contract for a backend on a server, which provides the clock."""
 
-    shared = True
     damaged: ClassVar[str]
     """A header that cannot be read, in SQL."""
 
@@ -53,6 +54,10 @@ class ServerContract(BackendContract, DamageContract):
 
     def make(self, **options: Unpack[BackendOptions]) -> SQLBackend:
         return self.backend(self.url, **options)
+
+    def unopenable(self) -> SQLBackend:
+        parts = urlsplit(self.url)
+        return self.backend(urlunsplit(parts._replace(path="/no_such_database")))
 
     async def damage(self, store: Store, session_id: str) -> None:
         servers.ask(self.url, f"UPDATE turnlog_sessions SET head = {self.damaged} WHERE session = '{session_id}'")

@@ -1,9 +1,8 @@
 """`Backend`: the contract for plugin authors.
 
-A backend implements four methods: `read`, `commit`, `delete` and `page`.  `turnlog.rules` holds the rules that they
-follow.  A backend that stores each session as one value uses `SessionState`; one that stores records separately calls
-`needs` and `plan`.  `Store` implements the API for applications with these methods.  `turnlog.testing.BackendContract`
-tests a backend against this contract.
+A backend implements `read`, `commit`, `delete` and `page` by the rules in `turnlog.rules`: with `SessionState` if it
+stores each session as one value, with `needs` and `plan` if it stores records separately.  `Store` implements the API
+for applications on these methods.  `turnlog.testing.BackendContract` tests a backend.
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ from .errors import Closed, Unsupported
 from .rules.copying import copy_change
 from .rules.header import check_condition, missing
 from .rules.totals import totals_of
+from .values.capability import Capability
 from .values.change import Change, Expect, Receipt, check_ttl
 from .values.key import Key
 from .values.record import Record
@@ -44,6 +44,9 @@ class Backend(ABC):
     Raises:
         InvalidInput: An argument breaks a rule.
     """
+
+    capabilities: frozenset[Capability] = frozenset({"threads"})
+    """Properties that the kit tests only if they are declared."""
 
     def __init__(self, *, ttl: float | None = None, clock: Callable[[], float] = time.time) -> None:
         self.ttl = None if ttl is None else check_ttl(ttl) or None
@@ -142,7 +145,7 @@ class Backend(ABC):
         """
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:  # noqa: ARG002
-        """Return the namespaces with sessions, expired and internal ones included, sorted by the bytes of the names.
+        """Return the namespaces with sessions, expired and internal ones included, sorted by their bytes.
 
         Args:
             after: Return only namespaces that sort after this text; None: all.
@@ -212,10 +215,6 @@ class Backend(ABC):
         """Return the number and the size of a namespace's unexpired sessions.  No time to live is restarted.
 
         Damaged and concurrently changed sessions may be left out.  Override this if the server can count sessions.
-
-        Raises:
-            InvalidInput: The namespace breaks a rule.
-            Unavailable: The backend could not be reached.
         """
         return await totals_of(self.page, namespace)
 
@@ -226,12 +225,12 @@ class Backend(ABC):
         again.  The default does nothing.
 
         Raises:
-            Unavailable: Other writers kept the session busy for too long, or the backend could not be reached.
+            Unavailable: Other writers kept the session busy for too long.
         """
         return nullcontext()
 
     async def open(self) -> None:
-        """Open files and connections.  Overrides must call `super().open()`."""
+        """Open files and connections; if this fails, leave nothing open.  Overrides must call `super().open()`."""
         self._closed = False
 
     async def close(self) -> None:

@@ -67,6 +67,7 @@ class Layer(Backend):
         _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
+        self.capabilities = inner.capabilities
 
     @property
     def location(self) -> str | None:

@@ -122,7 +122,24 @@ def verify(
     return verify(store, namespace=namespace, everywhere=all_namespaces, json=json)
 
 
+def verify_backend(
+    url: Annotated[str, Parameter(help="The URL of a store without sessions: the tests delete all sessions.")],
+    /,
+    *,
+    quiet: Annotated[bool, Parameter(help="Do not show each test before it runs.")] = False,
+) -> int:
+    """Test a backend against the whole contract, and report what it may be trusted with.
+
+    The backend may come from any installed plugin, and the URL may name layers.  The exit code is 1 if the backend
+    breaks a sentence of the contract.
+    """
+    from ._verify_backend import verify_backend
+
+    return verify_backend(url, quiet=quiet)
+
+
 def add_upkeep(app: App) -> None:
     """Register the maintenance commands."""
     for command in (doctor, edit, erase, namespaces, search, sweep, verify):
         app.command(command, name=command.__name__)
+    app.command(verify_backend, name="verify-backend")

@@ -126,6 +126,8 @@ class RedisBackend(Backend):
         InvalidInput: An argument breaks a rule.
     """
 
+    capabilities = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
+
     def __init__(
         self,
         url: str | None = None,

@@ -71,6 +71,8 @@ class MySQLBackend(SQLBackend):
         InvalidInput: An argument breaks a rule.
     """
 
+    capabilities = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
+
     def __init__(
         self,
         url: str,

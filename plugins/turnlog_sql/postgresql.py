@@ -83,6 +83,8 @@ class PostgreSQLBackend(SQLBackend):
         InvalidInput: An argument breaks a rule.
     """
 
+    capabilities = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
+
     def __init__(
         self,
         url: str,

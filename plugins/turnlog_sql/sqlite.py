@@ -66,6 +66,8 @@ class SQLiteBackend(SQLBackend):
         InvalidInput: An argument breaks a rule.
     """
 
+    capabilities = frozenset({"shared", "threads", "processes", "durable"})
+
     def __init__(
         self,
         url: str,

@@ -372,7 +372,9 @@ class AllInOnePlace(MemoryBackend):
     Lifecycle, "closing_among_writers", "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True
 )
 class ForgetsAtTheEnd(MemoryBackend):
-    """Keeps sessions in memory although it has a location."""
+    """Keeps sessions in memory although it declares that they are shared."""
+
+    capabilities = frozenset({"shared"})
 
     def __init__(self, *, place: Path, **options: Any) -> None:
         super().__init__(**options)
@@ -381,6 +383,8 @@ class ForgetsAtTheEnd(MemoryBackend):
 @fails(Lifecycle, "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
 class ForgetsChanges(MemoryBackend):
     """Keeps sessions in its location, but remembered changes in memory."""
+
+    capabilities = frozenset({"shared"})
 
     places: ClassVar[dict[Path, dict[Key, SessionState]]] = {}
 

@@ -44,6 +44,7 @@ MAY_IMPORT = {
     "turnlog_langgraph": {"langchain_core", "langgraph", "turnlog"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
+    "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
@@ -52,7 +53,7 @@ MAY_IMPORT = {
     "turnlog_tokens": {"tiktoken", "tokenizers", "turnlog"},
     "turnlog_transfer": {"cyclopts", "msgspec", "rich", "turnlog"},
 }
-KIT_MAY_IMPORT = {"pytest"}
+KIT_MAY_IMPORT = {"hypothesis", "pytest"}
 
 
 def imported(path: Path) -> set[str]:

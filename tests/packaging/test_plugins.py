@@ -11,7 +11,16 @@ from pathlib import Path
 import pytest
 
 from distributions import install
-from turnlog.config import find_backend, find_command, find_layer, find_model, find_token_counter, installed, plugins
+from turnlog.config import (
+    PLUGIN_API,
+    find_backend,
+    find_command,
+    find_layer,
+    find_model,
+    find_token_counter,
+    installed,
+    plugins,
+)
 from turnlog.errors import PluginError
 from turnlog_memory import MemoryBackend
 
@@ -275,3 +284,19 @@ def test_a_plugin_that_is_installed_or_changed_later_is_seen_at_once(put: Put, t
     changed = tmp_path / "site-turnlog-late" / "turnlog_late-1.0.dist-info" / "entry_points.txt"
     changed.write_text("[turnlog.backends]\nlater = acme_late:AcmeBackend\n")
     assert find_backend("later").__name__ == "AcmeBackend"
+
+
+@pytest.mark.parametrize(("number", "who"), [(2, "turnlog"), (0, "turnlog-next")])
+@pytest.mark.parametrize(("group", "base"), [("backends", "turnlog_memory:MemoryBackend"), ("layers", "turnlog:Layer")])
+def test_a_plugin_for_another_version_of_the_interfaces_is_refused(
+    group: str, base: str, number: int, who: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    module, _, name = base.partition(":")
+    source = f"from {module} import {name}\nclass Next({name}):\n    plugin_api = {number}\n"
+    install(
+        monkeypatch, tmp_path, "turnlog-next", {f"turnlog.{group}": {"next": "next_plugin:Next"}}, next_plugin=source
+    )
+    find = find_backend if group == "backends" else find_layer
+    expected = rf"was written for version {number} of the plugin API, .* has version {PLUGIN_API}: upgrade {who}$"
+    with pytest.raises(PluginError, match=expected):
+        find("next")

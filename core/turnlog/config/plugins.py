@@ -104,6 +104,10 @@ _EXTRAS: Final = {
 """The drivers that turnlog's plugins import, and the extra that installs each."""
 
 
+PLUGIN_API: Final = 1
+"""The version of the interfaces for plugins.  A change that can break a backend or a layer raises it."""
+
+
 class Plugin(msgspec.Struct, frozen=True):
     """An entry point of an installed distribution.  Its object is not loaded, and may be broken.
 
@@ -145,6 +149,7 @@ def find_backend(name: str) -> type[Backend]:
             raise PluginError(
                 f"backend {name!r}, {plugin}, is not finished: it does not implement {', '.join(sorted(missing))}"
             )
+        _check_api(plugin, found)
         return found
     raise _unfit(plugin, found, "a subclass of turnlog.Backend that is not a layer")
 
@@ -158,6 +163,7 @@ def find_layer(name: str) -> type[Layer]:
     """
     found, plugin = _load(_LAYERS, name)
     if isinstance(found, type) and issubclass(found, Layer):
+        _check_api(plugin, found)
         return found
     raise _unfit(plugin, found, "a subclass of turnlog.Layer")
 
@@ -293,6 +299,21 @@ def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
     names = ", ".join(sorted(known)) or "none"
     kind = "plugin with a model" if group == _MODELS else _KINDS[group]
     return PluginError(f"there is no {kind} named {name!r}; the installed ones are {names}{nearest(name, known)}")
+
+
+def _check_api(plugin: Plugin, found: type[Backend]) -> None:
+    """Refuse a class that was written for another version of the interfaces; without `plugin_api`, for the first.
+
+    Raises:
+        PluginError: The versions differ.
+    """
+    written_for = getattr(found, "plugin_api", 1)
+    if written_for != PLUGIN_API:
+        newer = type(written_for) is int and written_for > PLUGIN_API
+        raise PluginError(
+            f"{_KINDS[plugin.group]} {plugin.name!r}, {plugin}, was written for version {written_for!r} of the plugin "
+            f"API, and this turnlog has version {PLUGIN_API}: upgrade {'turnlog' if newer else plugin.distribution}"
+        )
 
 
 def _missing_of(plugin: Plugin, error: Exception) -> str | None:

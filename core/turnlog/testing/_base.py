@@ -14,8 +14,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, ClassVar, TypeAlias, TypedDict, Unpack
 
+import pytest
+
 from ..backend import Backend
 from ..store import Store
+from ..values.capability import Capability
 
 _SECONDS = 120  # a test that takes longer fails
 
@@ -55,6 +58,21 @@ class StoreOptions(BackendOptions, total=False):
     max_session_bytes: int | None
 
 
+class ContractBroken(AssertionError):
+    """A backend breaks a sentence of the contract; the cause is the failure of the test.
+
+    Attributes:
+        sentence: The sentence.
+    """
+
+    def __init__(self, sentence: str, error: BaseException) -> None:
+        super().__init__(f"the contract says: {sentence}\n{type(error).__name__}: {error}")
+        self.sentence = sentence
+
+
+ContractBroken.__module__ = "turnlog.testing"  # the summary of pytest shows it
+
+
 class ContractBase(ABC):
     """A part of the contract: the docstring of each test is the sentence that it tests.
 
@@ -63,12 +81,8 @@ class ContractBase(ABC):
     the test.
     """
 
-    shared: ClassVar[bool] = False
-    """Whether sessions are stored outside of the backend object.
-
-    If True, a second backend from `make` sees the sessions of the first, also after the first was closed.  If False,
-    each backend from `make` must begin empty.
-    """
+    needs: ClassVar[frozenset[Capability]] = frozenset()
+    """The capabilities without which the tests of a chapter are skipped."""
 
     reads_messages: ClassVar[bool] = False
     """Whether the backend is a layer that reads messages, and refuses a payload that it cannot decode.
@@ -85,12 +99,27 @@ class ContractBase(ABC):
                 for each test.
         """
 
+    @property
+    def moves_time(self) -> bool:
+        """Whether `advance` can let time pass; if not, it skips the test."""
+        return True
+
     async def advance(self, seconds: float) -> None:
         """Let time pass for the backend: sessions that expire within `seconds` have expired on return.
 
         Override this method if a server measures expiry by its own clock.
         """
         self.clock.advance(seconds)
+
+    @cached_property
+    def capabilities(self) -> frozenset[Capability]:
+        """The capabilities that the backend declares."""
+        return self.make(clock=self.clock).capabilities
+
+    @property
+    def shared(self) -> bool:
+        """Whether a second backend from `make` sees the sessions of the first; otherwise each begins empty."""
+        return "shared" in self.capabilities
 
     @cached_property
     def clock(self) -> Clock:
@@ -142,28 +171,32 @@ class ContractBase(ABC):
         super().__init_subclass__()
         for name, test in list(vars(cls).items()):
             if name.startswith("test_") and inspect.isfunction(test):
-                setattr(cls, name, _runs(test))
+                setattr(cls, name, _runs(test, cls.needs))
 
     async def _run(self, test: Test, *, needs_store: bool) -> None:
         async with asyncio.timeout(_SECONDS), self._stack:
             await (test(self, store=await self.opened()) if needs_store else test(self))
 
 
-def _runs(test: Test) -> Callable[[ContractBase], None]:
-    """Return the test for pytest, without parameters; a failure gets the sentence of the contract as a note."""
+def _runs(test: Test, needs: frozenset[Capability]) -> Callable[[ContractBase], None]:
+    """Return the test for pytest, without parameters; a failure names the sentence of the contract."""
     needs_store = "store" in inspect.signature(test).parameters
     is_async = inspect.iscoroutinefunction(test)
+    sentence = inspect.cleandoc(test.__doc__ or test.__name__)
 
     @functools.wraps(test)
     def run(self: ContractBase) -> None:
+        if missing := needs - self.capabilities:
+            pytest.skip(f"the backend does not declare {', '.join(sorted(missing))}")
         try:
             if is_async:
                 asyncio.run(self._run(test, needs_store=needs_store))
             else:
                 test(self)
-        except BaseException as error:  # failures of pytest are not `Exception`s
-            error.add_note(f"The contract says: {inspect.cleandoc(test.__doc__ or test.__name__)}")
+        except (KeyboardInterrupt, pytest.skip.Exception):
             raise
+        except BaseException as error:  # failures of pytest are not `Exception`s
+            raise ContractBroken(sentence, error) from error
         finally:
             for folder in self.folders:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -16,6 +16,7 @@ from ._concurrency import Concurrency
 from ._conditions import Conditions
 from ._copying import Copying
 from ._counting import Counting
+from ._crashing import Crashing
 from ._describing import Describing
 from ._editing import Editing
 from ._expecting import Expecting
@@ -27,8 +28,10 @@ from ._moving import Moving
 from ._namespace_lists import NamespaceLists
 from ._namespaces import Namespaces
 from ._naming import Naming
+from ._opening import Opening
 from ._owners import Owners
 from ._paging import Paging
+from ._processes import Processes
 from ._reading import Reading
 from ._repeating import Repeating
 from ._retaining import Retaining
@@ -46,6 +49,9 @@ class BackendContract(
     Cancelling,
     Concurrency,
     Threads,
+    Crashing,
+    Processes,
+    Opening,
     Lifecycle,
     Sealing,
     Limits,
@@ -71,7 +77,7 @@ class BackendContract(
     Reading,
     Writing,
 ):
-    """All tests of the contract.  A subclass implements `make`, and sets `shared`."""
+    """All tests of the contract.  A subclass implements `make`."""
 
 
 class LayerContract(Model, Cancelling, Concurrency, Threads, Sealing):
@@ -84,7 +90,7 @@ class LayerContract(Model, Cancelling, Concurrency, Threads, Sealing):
     _walks: ClassVar[int] = 4  # few, because each part is also tested by itself
 
     below: ClassVar[type[ContractBase]]
-    """The contract of the backend below: a subclass of `BackendContract` with `make`, `shared` and `advance`."""
+    """The contract of the backend below: a subclass of `BackendContract` with `make` and `advance`."""
 
     @abstractmethod
     def layer(self, inner: Backend) -> Backend:
@@ -101,8 +107,3 @@ class LayerContract(Model, Cancelling, Concurrency, Threads, Sealing):
         below = self.below()
         vars(below).update(clock=self.clock, folders=self.folders)
         return below
-
-    def __init_subclass__(cls) -> None:
-        super().__init_subclass__()
-        if "below" in vars(cls):
-            cls.shared = cls.below.shared

@@ -240,5 +240,5 @@ class Model(ContractBase):
                 await walk.look()
                 # a session lives at least 70 seconds after its last use, and at most 80
                 passed = walk.dice.choices([0, 1, 30, 100], [20, 4, 4, 1])[0]
-                if passed:
+                if passed and self.moves_time:
                     await self.advance(passed)

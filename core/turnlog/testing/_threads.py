@@ -17,6 +17,8 @@ LOOPS = 3
 
 
 class Threads(ContractBase):
+    needs = frozenset({"threads"})
+
     async def test_first_appends_of_threads(self, store: Store) -> None:
         """No append is lost if several threads write the first turn of a session at the same moment."""
         begin = Barrier(THREADS, timeout=60)

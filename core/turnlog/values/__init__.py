@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .capability import Capability
 from .change import ABSENT, ANY, PRESENT, Change, Expect, Receipt, check_expect, copy_digest
 from .ids import encode_id, new_id, new_session_id
 from .json_form import from_json, json_text, to_json
@@ -22,6 +23,7 @@ __all__ = [
     "ANY",
     "JSON",
     "PRESENT",
+    "Capability",
     "Change",
     "Erased",
     "ExactVersion",

@@ -11,8 +11,6 @@ from turnlog_jsonl import JsonlBackend
 class TestJsonl(BackendContract, DamageContract):
     """Sessions are files, so a second backend over the same folder sees them."""
 
-    shared = True
-
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return JsonlBackend(str(self.folder / "chats"), **options)
 

@@ -32,6 +32,8 @@ class JsonlBackend(Backend):
         clock: As in `Backend`.
     """
 
+    capabilities = frozenset({"shared", "threads", "processes", "durable"})
+
     def __init__(self, path: str, *, ttl: float | None = None, clock: Callable[[], float] = time.time) -> None:
         super().__init__(ttl=ttl, clock=clock)
         self.folder = Path(path)

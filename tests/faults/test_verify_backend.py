@@ -1,0 +1,99 @@
+"""`turnlog verify-backend` runs the whole kit against what a URL names, and reports honestly."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distributions import install
+from example_store import environment
+from turnlog import open_store, user
+from turnlog.testing import BackendContract
+from turnlog.testing.over_url import TRUST
+
+
+def verify(url: str, folder: Path, path: str) -> subprocess.CompletedProcess[str]:
+    """Run the command as a user does."""
+    code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main(['verify-backend', sys.argv[1]]))"
+    path = os.pathsep.join(filter(None, [path, os.environ.get("PYTHONPATH", "")]))
+    return subprocess.run(
+        [sys.executable, "-c", code, url],
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        capture_output=True,
+        text=True,
+        timeout=170,
+        check=False,
+    )
+
+
+def test_each_chapter_has_a_name() -> None:
+    named = {one for chapters in TRUST.values() for one in chapters}
+    chapters = {one for one in BackendContract.__mro__ if any(name.startswith("test_") for name in vars(one))}
+    assert chapters == named
+    assert set(TRUST) >= {
+        "contract",
+        "order",
+        "concurrency",
+        "retry",
+        "cancel",
+        "crash",
+        "corrupt",
+        "tenant",
+        "owner",
+        "limits",
+        "time",
+    }
+
+
+def test_the_report_of_the_example_is_honest(site: Path, tmp_path: Path) -> None:
+    done = verify("jsonl:///chats", tmp_path, environment(site)["PYTHONPATH"])
+    assert done.returncode == 0, done.stdout + done.stderr
+    lines = done.stdout.splitlines()
+    assert lines[1] == "declares: durable, processes, shared, threads"
+    verdicts = {
+        words[0]: " ".join(words[1:]) for line in lines[2:] if not line[0].isspace() and (words := line.split())
+    }
+    assert list(verdicts) == list(TRUST)
+    assert verdicts.pop("corrupt") == "not tested"
+    assert all(verdict.endswith((" tests pass", " test passes")) for verdict in verdicts.values())
+    assert "turnlog cannot damage the storage of an unknown backend" in done.stdout
+    shown = done.stderr.splitlines()
+    assert sum(line.endswith("time: for ever by default") for line in shown) == 1
+    assert list((tmp_path / "chats").glob("*.jsonl")) == [], "the store is left empty"
+
+
+BROKEN = '''
+from turnlog_memory import MemoryBackend
+from msgspec.structs import replace
+
+class LastWriteWins(MemoryBackend):
+    """Ignores conditions."""
+
+    async def commit(self, key, change):
+        return await super().commit(key, replace(change, expect=None))
+'''
+
+
+def test_a_broken_sentence_is_in_the_report(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    entries = {"turnlog.backends": {"broken": "broken_backend:LastWriteWins"}}
+    install(monkeypatch, tmp_path, "turnlog-broken", entries, broken_backend=BROKEN)
+    done = verify("broken://", tmp_path, str(tmp_path / "site-turnlog-broken"))
+    assert done.returncode == 1
+    assert "conflict     BROKEN: " in done.stdout
+    assert "- The version of another session is refused. (Failed: DID NOT RAISE" in done.stdout
+    assert "broken: The version of another session is refused." in done.stderr
+
+
+async def test_a_store_with_sessions_is_refused(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/chat.db"
+    async with open_store(url) as store:
+        await store.within("shop").append("alice", [user("Hello")])
+    done = verify(url, tmp_path, "")
+    assert done.returncode == 2, done.stderr
+    assert "this store holds session 'alice' in namespace 'shop'" in done.stderr
+    assert done.stdout == ""
