@@ -14,7 +14,7 @@ from langchain_core.messages import (
     ToolMessage,
 )
 
-from turnlog import Message
+from turnlog import InvalidInput, Message
 
 _CLASSES: Final[dict[str, type[BaseMessage]]] = {
     "ai": AIMessage,
@@ -26,16 +26,27 @@ _CLASSES: Final[dict[str, type[BaseMessage]]] = {
 }
 """The classes by their `type`.  No other class is constructed from stored messages."""
 
+_PLAIN: Final = {str, int, float, bool, bytes, type(None)}
+
 
 def as_message(item: object) -> Message | None:
     """Return the message that stores a LangChain message; None: it would not be loaded as it is."""
     if not isinstance(item, BaseMessage) or type(item) is not _CLASSES.get(item.type):
         return None
+    data = item.model_dump()
     try:
-        message = Message.from_dict(item.model_dump())
-        return message if from_message(message) == item else None
-    except ValueError:  # it holds values that are not JSON
+        return Message.from_dict(data) if _is_plain(data) else None
+    except InvalidInput:  # it is nested too deeply, or too large
         return None
+
+
+def _is_plain(value: object) -> bool:
+    """Return whether a value has only types of JSON, and bytes: a subclass, such as an enum, would lose its type."""
+    if type(value) is dict:
+        return all(type(name) is str and _is_plain(held) for name, held in value.items())
+    if type(value) is list:
+        return all(_is_plain(held) for held in value)
+    return type(value) in _PLAIN
 
 
 def from_message(message: Message) -> BaseMessage:

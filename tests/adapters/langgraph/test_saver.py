@@ -140,6 +140,17 @@ def test_two_writers_of_a_thread(store: turnlog.sync.Store) -> None:
         assert len([*first.list(config)]) == (3 if on_fork == "allow" else 2)
 
 
+def test_a_turn_of_another_process_is_seen_after_a_write(store: turnlog.sync.Store) -> None:
+    ours, others = TurnlogSaver(store), TurnlogSaver(store)
+    start = put(ours, ALICE, {"x": 1})
+    other = put(others, ALICE, {"x": 2})
+    ours.put_writes(start, [("x", 3)], "task")
+    found = ours.get_tuple(start)
+    assert found is not None
+    assert found.pending_writes == [("task", "x", 3)]
+    assert values(ours, other) == values(ours, ALICE) == {"x": 2}
+
+
 def test_a_refusing_saver_lets_a_run_branch_off_on_purpose(url: str) -> None:
     with turnlog.sync.open_store(url) as store:
         graph = chat(TurnlogSaver(store, on_fork="refuse"))
