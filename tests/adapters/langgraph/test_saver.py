@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import subprocess
+import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -227,6 +229,12 @@ def test_a_thread_that_was_erased_during_a_run_does_not_come_back(store: turnlog
 def test_bad_arguments(arguments: Any, match: str) -> None:
     with pytest.raises(InvalidInput, match=match):
         TurnlogSaver(arguments[0], on_fork=arguments[1] if len(arguments) > 1 else "allow")
+
+
+def test_without_langgraph_the_import_names_the_extra() -> None:
+    code = "import sys; sys.modules['langgraph.checkpoint.base'] = None; import turnlog_langgraph"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert "but langgraph.checkpoint.base is not installed: pip install 'turnlog[langgraph]'" in done.stderr
 
 
 def test_an_unknown_strategy_removes_nothing(store: turnlog.sync.Store) -> None:
