@@ -45,11 +45,11 @@ _T = TypeVar("_T")
 _TAIL: Final = 16
 """Number of messages of the first read of a thread, which finds the last checkpoint of a small state."""
 
-_THREADS: Final = 128
+_THREADS: Final = 64
 """Number of threads whose turns are kept in memory."""
 
-_LOG_BYTES: Final = 8 * 1024 * 1024
-"""Largest size of the turns that are kept in memory for a thread; larger ones are read again."""
+_LOG_BYTES: Final = 4 * 1024 * 1024
+"""Largest size of the turns of a thread that are kept for the next read, in bytes; larger ones are read again."""
 
 _NAMED: Final = 1_000
 """Number of old checkpoints, read by their ids, from which a run may branch off."""
@@ -262,7 +262,7 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
                 continue  # another task has written: compare the last checkpoint again
             if draft.needs is None or draft.needs >= receipt.first:
                 return _config(config["configurable"]["thread_id"], ns, checkpoint["id"])
-            self._logs.pop(thread, None)  # another process has pruned the thread: store all values
+            self._logs.pop(thread, None)  # another process has pruned the thread: store all values once more
 
     async def _put_writes(
         self, store: Store, config: RunnableConfig, writes: Sequence[tuple[str, Any]], task: str, path: str
