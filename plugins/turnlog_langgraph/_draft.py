@@ -18,7 +18,7 @@ from ._messages import as_message
 _FULL_BYTES: Final = 4 * 1024 * 1024
 """Largest size of a checkpoint that is stored with all values, in bytes: well below the 16 MiB of a record."""
 
-_FULL_SHARE: Final = 0.75
+_FULL_SHARE: Final = 0.65
 """The next checkpoint with all values is due if the turns since the last one have this share of its size.
 
 A lower share makes reads faster and sessions larger.  After 200 turns with `add_messages`, this share keeps a session

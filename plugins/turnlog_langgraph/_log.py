@@ -124,7 +124,7 @@ class ThreadLog:
         whole: Whether the log begins with the session's first turn.
         size: Number of bytes of the turns in the log.
         stored: Number of messages in the session.
-        tail: Number of messages from the last checkpoint with all values on.
+        tail: Number of messages since the last checkpoint with all values, this checkpoint included.
         checkpoints: The checkpoints by namespace and id.
         digests: The version and the digests of the last list of a channel that this process has written, by namespace
             and channel.
@@ -145,7 +145,9 @@ class ThreadLog:
         self._full_at: dict[str, int] = {}
         if session is not None:
             self.first = session.info.first
-            self.whole = not session.records or session.records[0].number == self.first
+            self.whole = session.info.turns == self.first or (
+                len(session.records) > 0 and session.records[0].number == self.first
+            )
             full_at = session.info.metadata.get(FULL_AT)
             self.tail = session.info.messages - (full_at if isinstance(full_at, int) else 0)
             self.extend(session)

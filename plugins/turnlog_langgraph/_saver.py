@@ -42,9 +42,6 @@ from ._log import CHECKPOINT, FULL_AT, WRITES, Incomplete, Stored, ThreadLog
 
 _T = TypeVar("_T")
 
-_TAIL: Final = 16
-"""Number of messages of the first read of a thread, which finds the last checkpoint of a small state."""
-
 _THREADS: Final = 64
 """Number of threads whose turns are kept in memory."""
 
@@ -425,9 +422,9 @@ class TurnlogSaver(BaseCheckpointSaver[str]):
     async def _ask(self, store: Store, thread: str, question: Callable[[ThreadLog], _T]) -> _T:
         """Return the answer from the present turns of a thread; read earlier turns only if the question needs them."""
         known = self._logs.get(thread)
-        log = await self._read(store, thread, last=_TAIL, since=known)
-        if log is not known and log.tail > _TAIL and not log.whole:
-            log = await self._read(store, thread, last=log.tail)
+        log = await self._read(store, thread, last=0, since=known)  # for an unknown thread, only its metadata
+        if log is not known and not log.whole:
+            log = await self._read(store, thread, last=log.tail if log.tail > 0 else None)
         try:
             with self._lock:
                 return question(log)
