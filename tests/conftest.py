@@ -17,6 +17,7 @@ from hypothesis.internal.conjecture import providers
 
 import example_store
 import servers
+from quick_plugins import remember_plugins
 
 # Use the same examples on every machine and in every run, so that each failure can be reproduced.
 settings.register_profile(
@@ -57,7 +58,10 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Exclude modules and collected tests from garbage collection, which took half of the suite's time."""
+    """Remember the plugins, and exclude modules and collected tests from garbage collection, which took half of the
+    suite's time.
+    """
+    remember_plugins()
     gc.collect()
     gc.freeze()
     gc.set_threshold(50_000, 20, 50)  # hypothesis allocates many objects: the default costs 1/8 of the time

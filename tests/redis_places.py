@@ -63,6 +63,16 @@ class RedisContract(BackendContract, DamageContract):
                     client.lset(place.decode(), 0, data[:-1])
 
 
+class OnCluster(RedisContract):
+    """The contract on a cluster of three nodes."""
+
+    def nodes(self) -> list[str]:
+        return [node.url for node in servers.redis_cluster().nodes]
+
+    def place(self) -> str:
+        return servers.redis_cluster().url
+
+
 class Mover:
     """Moves slots with keys from one node of a cluster to another and back, without pause."""
 

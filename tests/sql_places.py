@@ -80,6 +80,16 @@ class OverPostgreSQL(ServerContract):
         return PostgreSQLBackend(url, pool_size=5, sweep=0, **options)
 
 
+class OverPgBouncer(OverPostgreSQL):
+    """The contract on PostgreSQL through pgbouncer."""
+
+    def empty(self) -> str:
+        return emptied_pgbouncer()
+
+    def backend(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
+        return PostgreSQLBackend(url, pool_size=5, sweep=0, prepare=False, **options)
+
+
 class OverMariaDB(ServerContract):
     """The contract on MariaDB."""
 
@@ -124,7 +134,7 @@ _deletions: dict[str, list[str]] = {}  # statements that empty the tables of a s
 def _emptied(url: str) -> str:
     if url in _deletions:
         try:
-            servers.ask(url, *_deletions[url])
+            servers.ask_again(url, *_deletions[url])
         except Exception:  # noqa: BLE001 - the error depends on the driver: a test has dropped the tables
             del _deletions[url]
         else:

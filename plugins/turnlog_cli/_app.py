@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from turnlog import TurnlogError
 from turnlog.config import mask
 
-from ._advice import next_step, option_in, usage
+from ._advice import next_step, option_in, usage, with_store
 from ._commands import add_commands
 from ._help import HelpFormatter
 from ._options import Namespace, StoreURL
@@ -143,7 +143,8 @@ def run(arguments: Sequence[str]) -> int:
         url = option_in(words, "--store")
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), url))
-        said = mask((str(error) or type(error).__name__) + next_step(error, words), url)
+        text = with_store(str(error) or type(error).__name__, words)
+        said = mask(text + next_step(error, words), url)
         if isinstance(error, TurnlogError):
             complain(said)
             return Code.of(error)

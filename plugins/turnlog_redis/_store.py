@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
 from typing import Any, ClassVar, Final, NamedTuple
@@ -196,11 +196,24 @@ class RedisBackend(Backend):
         try:
             # a key of each bucket: one node of a cluster refuses the slots of the others
             buckets = [_layout.namespaces_of(bucket)[0] for bucket in range(_layout.BUCKETS)]
-            await self._all(monotonic() + self._timeout, [(b"EXISTS", name) for name in buckets])
+            asked: list[Command] = [(b"EXISTS", name) for name in buckets]
+            asked += [_call(_scripts.RIGHTS, (name,), ("",)) for name in (buckets if self._is_spread else buckets[:1])]
+            answers = await self._all(monotonic() + self._timeout, asked)
+            self._check_rights({name for denied in answers[len(buckets) :] for name in denied})
             await _upkeep.warn(self._server)
         except BaseException:
             await self.close()
             raise
+
+    def _check_rights(self, answer: Collection[bytes]) -> None:
+        """Refuse a user that may call only some of the commands of a change: the server does not undo the others."""
+        denied = _scripts.denied_amid_changes(answer)
+        if denied:
+            lacks, grant = ", ".join(denied), " ".join(f"+{name}" for name in denied)
+            raise AccessError(
+                f"{self._server.location.name}: the user may write, but may not call {lacks}, which changes need as "
+                f"well: nothing was done; grant it to the user in the URL: {grant}"
+            )
 
     async def close(self) -> None:
         await super().close()

@@ -1,10 +1,14 @@
-"""The cache meets the contract over every backend, alone and over compression, and so do two alternating caches."""
+"""The cache meets the contract over every backend, alone and over compression, and so do two alternating caches.
+
+The stack over Redis is in `test_telemetry_contract.py`.
+"""
 
 from __future__ import annotations
 
 from itertools import cycle
 from typing import Unpack
 
+from further_ways import DamagedBelow, OverMemory
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend, Change, Expect, Key, Layer, Page, Query, Receipt, Record, Session, Version
@@ -73,9 +77,11 @@ class TestTrustOverMemory(BackendContract):
         return CacheLayer(MemoryBackend(**options), mode="trust", timer=self.clock)
 
 
-class TestCacheOverZstd(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return CacheLayer(ZstdLayer(MemoryBackend(**options)))
+class TestCacheOverZstd(LayerContract):
+    below = OverMemory
+
+    def layer(self, inner: Backend) -> Backend:
+        return CacheLayer(ZstdLayer(inner))
 
 
 class TestTwoOverMemory(BackendContract):
@@ -83,16 +89,11 @@ class TestTwoOverMemory(BackendContract):
         return Alternating(MemoryBackend(**options))
 
 
-class TestCacheOverSQLite(OverSQLite):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return CacheLayer(super().make(**options))
-
-
-class TestCacheOverZstdOverSQLite(LayerContract):
+class TestCacheOverSQLite(DamagedBelow):
     below = OverSQLite
 
     def layer(self, inner: Backend) -> Backend:
-        return CacheLayer(ZstdLayer(inner))
+        return CacheLayer(inner)
 
 
 class TestTwoOverSQLite(LayerContract):
@@ -102,13 +103,6 @@ class TestTwoOverSQLite(LayerContract):
         return Alternating(inner)
 
 
-class TestCacheOverPostgreSQL(LayerContract):
-    below = OverPostgreSQL
-
-    def layer(self, inner: Backend) -> Backend:
-        return CacheLayer(inner)
-
-
 class TestTwoOverZstdOverPostgreSQL(LayerContract):
     below = OverPostgreSQL
 
@@ -116,22 +110,8 @@ class TestTwoOverZstdOverPostgreSQL(LayerContract):
         return Alternating(ZstdLayer(inner))
 
 
-class TestCacheOverMariaDB(LayerContract):
+class TestCacheOverZstdOverMariaDB(LayerContract):
     below = OverMariaDB
-
-    def layer(self, inner: Backend) -> Backend:
-        return CacheLayer(inner)
-
-
-class TestCacheOverRedis(LayerContract):
-    below = RedisContract
-
-    def layer(self, inner: Backend) -> Backend:
-        return CacheLayer(inner)
-
-
-class TestCacheOverZstdOverRedis(LayerContract):
-    below = RedisContract
 
     def layer(self, inner: Backend) -> Backend:
         return CacheLayer(ZstdLayer(inner))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import ClassVar, Unpack
 
+from further_ways import OverMemory
 from sql_places import OverSQLite
 from turnlog import Backend, Key, Layer, Message, MessageLayer, PayloadLayer, assistant, user
 from turnlog.layers import Position
@@ -24,9 +25,11 @@ class TestLayerOverSQLite(LayerContract):
         return Layer(inner)
 
 
-class TestLoadTimesOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return LoadTimes(MemoryBackend(**options))
+class TestLoadTimesOverMemory(LayerContract):
+    below = OverMemory
+
+    def layer(self, inner: Backend) -> Backend:
+        return LoadTimes(inner)
 
 
 class Renaming(MessageLayer):
@@ -95,9 +98,11 @@ class Whole(Reversing):
     position: ClassVar[Position] = "encryption"
 
 
-class TestPayloadLayersOverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return Reversing(Whole(MemoryBackend(**options)))
+class TestPayloadLayersOverMemory(LayerContract):
+    below = OverMemory
+
+    def layer(self, inner: Backend) -> Backend:
+        return Reversing(Whole(inner))
 
 
 class TestAllLayersOverMemory(BackendContract):

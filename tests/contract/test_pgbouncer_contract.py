@@ -1,30 +1,19 @@
-"""The SQL backend meets the contract on PostgreSQL through pgbouncer."""
+"""The SQL backend on PostgreSQL through pgbouncer: random calls, lists and payloads.
+
+The rest of the short contract is in `tests/faults/test_pgbouncer.py`.
+"""
 
 from __future__ import annotations
 
-from typing import Unpack
-
-from further_ways import FurtherWay
-from sql_places import OverPostgreSQL, emptied_pgbouncer, keeps_every_byte
+from further_ways import OnBackendOf
+from sql_places import OverPgBouncer, keeps_every_byte
 from turnlog import Store, user
-from turnlog.testing import BackendOptions
-from turnlog_sql.postgresql import PostgreSQLBackend
+from turnlog.testing._model import Model
 
 
-class OverPgBouncer(OverPostgreSQL):
-    def empty(self) -> str:
-        return emptied_pgbouncer()
-
-    def backend(self, url: str, **options: Unpack[BackendOptions]) -> PostgreSQLBackend:
-        return PostgreSQLBackend(url, pool_size=5, sweep=0, prepare=False, **options)
-
-
-class TestPgBouncer(FurtherWay):
-    """The short contract: the PostgreSQL tests cover the statements, these tests cover the connection through
-    pgbouncer.
-    """
-
+class TestPgBouncer(OnBackendOf, Model):
     below = OverPgBouncer
+    _walks = 4  # the PostgreSQL tests have all walks
 
     async def test_lists_and_owners(self, store: Store) -> None:
         for number in range(3):

@@ -9,6 +9,7 @@ from opentelemetry.sdk.metrics.export import InMemoryMetricReader
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
+from further_ways import OverMemory
 from redis_places import RedisContract
 from turnlog import Backend
 from turnlog.testing import BackendContract, BackendOptions, LayerContract
@@ -44,11 +45,6 @@ METERS = MeterProvider([InMemoryMetricReader()], shutdown_on_exit=False)
 class TestTelemetryOverMemory(BackendContract):
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
         return TelemetryLayer(MemoryBackend(**options), ids=True, tracer_provider=TRACERS, meter_provider=METERS)
-
-
-class OverMemory(BackendContract):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return MemoryBackend(**options)
 
 
 class TestTelemetryWithoutSDKOverMemory(LayerContract):

@@ -13,9 +13,11 @@ import pytest
 from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
+    "agents",
     "anthropic",
     "asyncmy",
     "asyncpg",
+    "claude_agent_sdk",
     "cyclopts",
     "hiredis",
     "httpx2",
@@ -25,6 +27,9 @@ DRIVERS = {
     "openai",
     "opentelemetry",
     "prometheus_client",
+    "pydantic",
+    "pydantic_ai",
+    "pydantic_core",
     "pytest",
     "redis",
     "rich",
@@ -39,6 +44,7 @@ MAY_IMPORT = {
     "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "rich", "turnlog"},
     "turnlog_anthropic": {"anthropic", "turnlog"},
     "turnlog_cache": {"msgspec", "turnlog"},
+    "turnlog_claude_agent_sdk": {"anyio", "claude_agent_sdk", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
     "turnlog_langgraph": {"langchain_core", "langgraph", "turnlog"},
@@ -47,6 +53,8 @@ MAY_IMPORT = {
     "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
+    "turnlog_openai_agents": {"agents", "turnlog"},
+    "turnlog_pydantic_ai": {"pydantic", "pydantic_ai", "pydantic_core", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
     "turnlog_telemetry": {"opentelemetry", "turnlog"},
@@ -78,6 +86,29 @@ def test_a_package_imports_what_it_declares_and_no_more(package: str) -> None:
     }
     assert strange == set()
     assert set().union(*found.values()) >= MAY_IMPORT[package]
+
+
+RUNS_DATA = {"dill", "jsonpickle", "marshal", "pickle", "shelve", "yaml"}
+"""Modules whose loaders can run code."""
+
+
+def runs_data(source: str) -> list[str]:
+    """Return the modules and functions in a source that can run data as code."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found += [name for name in names if name.partition(".")[0] in RUNS_DATA]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
+            found.append(node.func.id)
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_no_module_can_run_stored_data(package: str) -> None:
+    assert runs_data("import pickle\nfrom marshal import loads\neval('1')") == ["pickle", "marshal", "eval"]
+    for path in PACKAGES[package].rglob("*.py"):
+        assert runs_data(path.read_text(encoding="utf-8")) == [], path
 
 
 def test_the_contracts_on_imports_know_every_package() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -52,13 +53,17 @@ def parsed(path: Path) -> ast.AST:
     return ast.parse(path.read_text(encoding="utf-8"))
 
 
-OURS = set().union(*(defined(parsed(path)) for path in MODULES)) - {"_exit", "_replace"}  # public
+@cache
+def ours() -> set[str]:
+    """Return the private names that any module of turnlog defines."""
+    public = {"_exit", "_replace"}  # of os, and of named tuples
+    return set().union(*(defined(parsed(path)) for path in MODULES)) - public
 
 
 def strange(tree: ast.AST) -> list[str]:
     """Return the places where a module uses a private name that only other modules of turnlog define."""
     own = defined(tree)
-    return [f"line {line}: {name}" for line, name in used(tree) if name in OURS - own]
+    return [f"line {line}: {name}" for line, name in used(tree) if name in ours() - own]
 
 
 @pytest.mark.parametrize("path", [*MODULES, *EXAMPLES], ids=lambda path: str(path.relative_to(ROOT)))

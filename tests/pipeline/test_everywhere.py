@@ -8,43 +8,26 @@ from typing import ClassVar, Unpack
 
 import pytest
 
+from further_ways import OnBackendOf, OverMemory
 from redis_places import RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend, Conflict, Message, Pipeline, SessionNotFound, Store, assistant, user
 from turnlog.testing import BackendOptions
-from turnlog.testing._base import ContractBase
 from turnlog_cache import CacheLayer
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_memory import MemoryBackend
 from turnlog_offline import offline
 
 
-class OverMemory(ContractBase):
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return MemoryBackend(**options)
-
-
-class Everywhere(ContractBase):
+class Everywhere(OnBackendOf):
     """The tests.  A subclass sets `below` to the contract class of a backend, and sets `layers`."""
 
-    below: ClassVar[type[ContractBase]]
     layers: ClassVar[Sequence[Callable[[Backend], Backend]]] = ()
 
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        backend = self._below.make(**options)
+        backend = super().make(**options)
         for layer in self.layers:
             backend = layer(backend)
         return backend
-
-    async def advance(self, seconds: float) -> None:
-        await self._below.advance(seconds)
-
-    @property
-    def _below(self) -> ContractBase:
-        if "_made" not in vars(self):
-            self._made = self.below()
-            vars(self._made).update(clock=self.clock, folders=self.folders)
-        return self._made
 
     async def test_the_second_message_remembers_the_first(self, store: Store) -> None:
         """The model receives the history of its session only, with and without streaming."""

@@ -9,14 +9,18 @@ import pty
 import select
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
 import pytest
 
+import quick_turnlog
+import servers
 from turnlog import Backend, Change, Key, Message, Receipt, Record, Store, Version
 from turnlog_memory import MemoryBackend
 
@@ -104,11 +108,30 @@ def answers(monkeypatch: pytest.MonkeyPatch, model: Any) -> None:
     monkeypatch.setattr("turnlog_cli._chat.find_model", lambda name: model)
 
 
+SLOW = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"]
+"""The command `turnlog` in a new Python, for tests of the start of the process."""
+
+
+@cache
+def quick() -> list[str]:
+    """Return the command `turnlog` in a process that has already imported turnlog."""
+    folder = tempfile.TemporaryDirectory(prefix="turnlog-")
+    server = subprocess.Popen(
+        [sys.executable, quick_turnlog.__file__, folder.name], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    servers.at_exit(folder.cleanup)
+    servers.at_exit(server.wait)
+    servers.at_exit(server.stdin.close)
+    assert server.stdout.readline() == b"ready\n"
+    return [f"{folder.name}/turnlog"]
+
+
 def turnlog(*arguments: str, cwd: Path, text: str = "", **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run `turnlog` in a process of its own."""
-    command = [sys.executable, "-c", "import sys, turnlog_cli; sys.exit(turnlog_cli.main())", *arguments]
     return subprocess.run(
-        command,
+        [*quick(), *arguments],
         cwd=cwd,
         input=text.encode(),
         capture_output=True,
@@ -134,12 +157,9 @@ class Screen:
 
     def __init__(self, *arguments: str, cwd: Path, **environment: str) -> None:
         self._screen, theirs = pty.openpty()
-        code = (
-            "import fcntl, sys, termios, turnlog_cli as cli; fcntl.ioctl(0, termios.TIOCSCTTY, 0); sys.exit(cli.main())"
-        )
         inherited = {name: value for name, value in os.environ.items() if name != "NO_COLOR"}
         self._process = subprocess.Popen(
-            [sys.executable, "-c", code, *arguments],
+            [*quick(), *arguments],
             stdin=theirs,
             stdout=theirs,
             stderr=theirs,

@@ -21,7 +21,8 @@ from urllib.parse import quote
 import pytest
 
 import turnlog_cli
-from command_line import Kept, Screen, answers, append, load, turnlog, typed, use, version
+from command_line import SLOW, Kept, Screen, answers, append, load, quick, turnlog, typed, use, version
+from dialects import ASK, DIALECTS
 from turnlog import (
     Change,
     Key,
@@ -569,6 +570,50 @@ def test_show_prints_the_messages_of_langchain(store: Kept, capsys: Any) -> None
         "  assistant: Sunny.",
         "  item: The end.",
     ]
+
+
+def test_show_prints_the_calls_and_results_of_responses(store: Kept, capsys: Any) -> None:
+    call: dict[str, object] = {"type": "function_call", "call_id": "c1", "name": "weather"}
+    call["arguments"] = '{"city": "Paris"}'
+    result: dict[str, object] = {"type": "function_call_output", "call_id": "c1\n", "output": "sunny"}
+    image = {**result, "output": [{"type": "input_image"}]}
+    append(store, "s", *[Message.from_dict(one) for one in (call, result, image)])
+    assert main(["show", "s"]) == 0
+    assert capsys.readouterr().out.endswith(
+        '  assistant calls weather({"city": "Paris"}) as c1\n'
+        "  tool c1\\n: sunny\n"
+        '  item: {"type": "function_call_output", "call_id": "c1\\n", "output": [{"type": "input_image"}]}\n'
+    )
+
+
+def test_show_prints_the_parts_of_pydantic_ai(store: Kept, capsys: Any) -> None:
+    for turn in DIALECTS["pydantic-ai"]:
+        asyncio.run(store.append("s", turn))
+    image = {"kind": "image-url", "url": "https://example.com/cat.png"}
+    prompt = {"part_kind": "user-prompt", "content": ["What is\nthis?", image]}
+    strange = {"part_kind": "a\nb", "tool_name": 7}
+    asyncio.run(store.append("s", [{"kind": "request", "parts": [prompt, strange, 7]}, {"kind": "response"}]))
+    assert main(["show", "s"]) == 0
+    shown = [line for line in capsys.readouterr().out.splitlines()[1:] if line and not line.startswith("turn")]
+    assert shown == [
+        "  system: Be brief.",
+        "  user: Hello",
+        "  assistant: Hi.",
+        f"  user: {ASK}",
+        "  assistant calls weather({}) as call-Paris",
+        "  assistant calls weather({}) as call-Rome",
+        "  tool weather call-Paris: sunny",
+        "  retry-prompt weather call-Rome: Which Rome?",
+        "  assistant: Sunny; I do not know.",
+        "  user: Thanks",
+        "  assistant: You are welcome.",
+        "  user: What is",
+        "    this?",
+        '    {"kind": "image-url", "url": "https://example.com/cat.png"}',
+        r"  a\nb 7: null",
+    ]
+    assert main(["search", "sunny"]) == 0
+    assert capsys.readouterr().out == "s\t1\ttool\tsunny\ns\t1\tassistant\tSunny; I do not know.\n"
 
 
 def test_show_last_reads_whole_turns_from_the_end(store: Kept, capsys: Any) -> None:
@@ -1395,13 +1440,19 @@ def test_imported_conversations_load_back_from_sqlite(
 @pytest.mark.parametrize("locale", ["C", "en_US.ISO-8859-1", "POSIX"])
 def test_it_speaks_utf8_whatever_the_locale(locale: str, tmp_path: Path) -> None:
     quiet = {"LC_ALL": locale, "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii"}
-    done = turnlog("chat", "--session=Zoë", "--store=memory://", cwd=tmp_path, text="My name is Zoë 🎈\n", **quiet)
+
+    def started(*arguments: str, text: str = "") -> subprocess.CompletedProcess[bytes]:
+        command = [*SLOW, *arguments, "--store=memory://"]
+        return subprocess.run(
+            command, cwd=tmp_path, input=text.encode(), capture_output=True, check=False, env={**os.environ, **quiet}
+        )
+
+    done = started("chat", "--session=Zoë", text="My name is Zoë 🎈\n")
     assert done.stdout.decode().startswith("Hello, Zoë 🎈!")
-    done = turnlog("show", "Zoë", "--store=memory://", cwd=tmp_path, **quiet)
-    assert "there is no session 'Zoë'" in done.stderr.decode()
+    assert "there is no session 'Zoë'" in started("show", "Zoë").stderr.decode()
     name = tmp_path / "Zoë.jsonl"
     jsonl(name, conversation("s", "a"))
-    assert turnlog("import", str(name), "--store=memory://", cwd=tmp_path, **quiet).returncode == 0
+    assert started("import", str(name)).returncode == 0
 
 
 def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
@@ -1415,10 +1466,10 @@ def test_a_reader_that_goes_away_is_no_error(tmp_path: Path) -> None:
 
 def redirected(redirection: str, *arguments: str, cwd: Path, **environment: str) -> subprocess.CompletedProcess[bytes]:
     """Run `turnlog` from a shell, with one message on standard input."""
-    code = "import sys, turnlog_cli; sys.exit(turnlog_cli.main())"
     script = f'exec "$@" {redirection}'
+    command = SLOW if "&-" in redirection or "PYTHONUNBUFFERED" in environment else quick()
     return subprocess.run(
-        ["sh", "-c", script, "sh", sys.executable, "-c", code, *arguments],
+        ["sh", "-c", script, "sh", *command, *arguments],
         cwd=cwd,
         input=b"hi\n",
         capture_output=True,
@@ -1451,10 +1502,14 @@ def stored(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("command", "unbuffered"), [*((each, "") for each in PRINTING), (PRINTING[1], "1"), (PRINTING[2], "1")]
+    ("command", "environment"),
+    [
+        *((each, {}) for each in PRINTING),
+        *((each, {"PYTHONUNBUFFERED": number}) for each in PRINTING[1:3] for number in ("", "1")),
+    ],
 )
-def test_a_full_disk_is_one_line_and_exit_code_1(command: list[str], unbuffered: str, stored: Path) -> None:
-    done = redirected(">/dev/full", *command, cwd=stored, PYTHONUNBUFFERED=unbuffered)
+def test_a_full_disk_is_one_line_and_exit_code_1(command: list[str], environment: dict[str, str], stored: Path) -> None:
+    done = redirected(">/dev/full", *command, cwd=stored, **environment)
     assert done.stderr == b"turnlog: standard output cannot be written: No space left on device\n"
     assert done.returncode == 1
 

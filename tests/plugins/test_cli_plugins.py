@@ -200,6 +200,8 @@ def test_plugins_lists_commands(put: Put, capsys: Any) -> None:
             "export",
             "import",
             "migrate",
+            "new-backend",
+            "new-layer",
             "recompress",
             "remove-dictionary",
             "stats",

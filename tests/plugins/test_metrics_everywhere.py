@@ -5,21 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from dataclasses import dataclass
-from functools import cached_property
 from random import Random
 from typing import ClassVar, Unpack
 
 import pytest
 
-import servers
-from redis_places import RedisContract
+from further_ways import OnBackendOf, OverMemory
+from redis_places import OnCluster, RedisContract
 from sql_places import OverMariaDB, OverPostgreSQL, OverSQLite
 from turnlog import Backend, Store, user
 from turnlog.config import find_layer
 from turnlog.metrics import StateMetrics
-from turnlog.testing import BackendContract, BackendOptions
-from turnlog.testing._base import ContractBase
-from turnlog_memory import MemoryBackend
+from turnlog.testing import BackendOptions
 
 TTL = 80.0
 STEP = TTL + 1
@@ -98,27 +95,17 @@ class ByHand:
                 del self.known[name]
 
 
-class Everywhere(ContractBase):
+class Everywhere(OnBackendOf):
     """The test on the backend of another contract."""
 
-    below: ClassVar[type[ContractBase]]
     layers: ClassVar[tuple[str, ...]] = ()
     operations: ClassVar[int] = 10_000
 
-    @cached_property
-    def _below(self) -> ContractBase:
-        below = self.below()
-        vars(below).update(clock=self.clock, folders=self.folders)
-        return below
-
     def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        backend = self._below.make(**options)
+        backend = super().make(**options)
         for name in reversed(self.layers):
             backend = find_layer(name)(backend)
         return backend
-
-    async def advance(self, seconds: float) -> None:
-        await self._below.advance(seconds)
 
     async def test_metrics_equal_a_count_by_hand(self) -> None:
         """`StateMetrics` equals the expected sessions after random operations and expiries."""
@@ -145,23 +132,6 @@ class Everywhere(ContractBase):
         assert found.avg_history_size.bytes * max(len(known), 1) == pytest.approx(sum(info.bytes for info in infos))
         assert found.storage_used is not None
         assert found.storage_used > 0 or not known
-
-
-class OverMemory(BackendContract):
-    """The contract over memory."""
-
-    def make(self, **options: Unpack[BackendOptions]) -> Backend:
-        return MemoryBackend(**options)
-
-
-class OnCluster(RedisContract):
-    """The contract over a cluster of three nodes."""
-
-    def nodes(self) -> list[str]:
-        return [node.url for node in servers.redis_cluster().nodes]
-
-    def place(self) -> str:
-        return servers.redis_cluster().url
 
 
 class TestMemory(Everywhere):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 import time
 from abc import ABC, abstractmethod
@@ -208,43 +207,6 @@ async def test_a_transaction_removes_a_hundred_at_most(place: Place, monkeypatch
         monkeypatch.setattr(database, "write", counted)
         assert await sweep(store) == 250
         assert removed == [(100, 100), (100, 100), (50, 50)]
-
-
-def test_processes_that_sweep_at_once_count_each_session_once(place: Place) -> None:
-    """Four processes sweep with two stores each, and none fails."""
-
-    async def prepare() -> None:
-        async with place.store() as store:
-            await fill_many(store, 350)
-            await fill(store, "alive")
-        await place.pass_time(LONG)
-
-    async def sweep_twice() -> int:
-        async with place.backend() as ours, place.backend() as theirs:
-            return sum(await asyncio.gather(ours.sweep(), theirs.sweep()))
-
-    asyncio.run(prepare())
-    (gate, opener), (answers, answer) = os.pipe(), os.pipe()
-    started = []
-    for _ in range(4):
-        pid = os.fork()
-        if not pid:
-            code = 1
-            try:
-                os.close(opener)
-                os.read(gate, 1)  # returns once the parent has closed its end
-                os.write(answer, f"{asyncio.run(sweep_twice())} ".encode())
-                code = 0
-            finally:
-                os._exit(code)
-        started.append(pid)
-    for end in (gate, opener, answer):
-        os.close(end)
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in started] == [0] * 4
-    counts = [int(count) for count in os.read(answers, 1000).split()]
-    os.close(answers)
-    assert (len(counts), sum(counts)) == (4, 350)
-    assert all(len(place.sessions(table)) == 1 for table in TABLES)
 
 
 async def test_a_session_that_is_used_again_between_look_and_removal_stays(

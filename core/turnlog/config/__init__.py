@@ -5,7 +5,17 @@ from __future__ import annotations
 from .configuration import open_existing, open_store
 from .nearest import nearest as suggestion
 from .options import duration, size
-from .plugins import PLUGIN_API, Plugin, fault_of, find_backend, find_command, find_layer, find_model, find_token_counter, installed
+from .plugins import (
+    PLUGIN_API,
+    Plugin,
+    fault_of,
+    find_backend,
+    find_command,
+    find_layer,
+    find_model,
+    find_token_counter,
+    installed,
+)
 from .settings import Setting, mask, masked_url, settings_of
 from .sources import read_table
 from .url import URL, parse_url

@@ -1,7 +1,7 @@
 """Processes for the tests of the example store, with the installed copy.
 
-python jsonl_faults.py append FOLDER NAME COUNT [unlocked]   append turns once a line arrives on standard input
-python jsonl_faults.py kill FOLDER KILLS [in-place]          kill writers before or after each system call
+python jsonl_writers.py append FOLDER NAME COUNT [unlocked]   append turns once a line arrives on standard input
+python jsonl_writers.py kill FOLDER KILLS [in-place]          kill writers before or after each system call
 """
 
 from __future__ import annotations
