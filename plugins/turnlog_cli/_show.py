@@ -128,7 +128,8 @@ def parts_of(message: Message) -> Iterator[tuple[str, str]]:
             if isinstance(part, dict):
                 yield _part_of(part)
         return
-    label = line(message.role or outline_of(message).speaker or "item")
+    speaker = None if message.content is None else outline_of(message).speaker  # LangChain's messages have no role
+    label = line(message.role or speaker or "item")
     for name in ("name", "tool_call_id"):
         if value := message.get(name):
             label += f" {line(str(value))}"
