@@ -551,7 +551,7 @@ def test_show_prints_turns_with_numbers_times_roles_and_calls(store: Kept, capsy
 
 def test_show_prints_the_messages_of_langchain(store: Kept, capsys: Any) -> None:
     call = {"name": "weather", "args": {"city": "Paris"}, "id": "c1", "type": "tool_call"}
-    messages = [
+    messages: list[dict[str, object]] = [
         {"type": "system", "content": "Be brief."},
         {"type": "human", "content": [{"type": "text", "text": "Weather?"}], "name": "ann"},
         {"type": "ai", "content": "I will look.", "tool_calls": [call]},
