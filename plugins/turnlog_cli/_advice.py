@@ -47,10 +47,14 @@ def next_step(error: BaseException, words: Sequence[str]) -> str:
     return ""
 
 
-def with_store(text: str, words: Sequence[str]) -> str:
-    """Return an error message with the given store in the command `turnlog migrate` that it names."""
-    url = option_in(words, "--store")
-    return text if url is None else text.replace("'turnlog migrate'", f"'turnlog migrate --store {quote(url)}'")
+def with_store(text: str, url: str | None) -> str:
+    """Return an error message with the given store in the command `turnlog migrate` that it names.
+
+    Args:
+        text: The message.
+        url: The URL of the store; None: the store in the configuration, which the command also uses.
+    """
+    return text.replace(" --store URL", "" if url is None else f" --store {quote(url)}")
 
 
 def option_in(words: Sequence[str], name: str) -> str | None:

@@ -145,7 +145,7 @@ def run(arguments: Sequence[str]) -> int:
         url = option_in(words, "--store")
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), url))
-        text = with_store(str(error) or type(error).__name__, words)
+        text = with_store(str(error) or type(error).__name__, url)
         said = mask(text + next_step(error, words), url)
         if isinstance(error, TurnlogError):
             complain(said)

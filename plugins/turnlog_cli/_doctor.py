@@ -15,6 +15,7 @@ from turnlog.config import Setting, open_existing, settings_of
 from turnlog.layers import stack_of
 from turnlog.values import Finding
 
+from ._advice import with_store
 from ._hooks import Diagnoses, lowest
 from ._table import Table
 from ._text import Code, Printer, as_json, with_options, without_secrets
@@ -50,7 +51,7 @@ async def _doctor(url: str | None, *, json: bool) -> int:
                 findings += await backend.diagnose()
             times = await _timed(store)
     except TurnlogError as error:
-        findings.append(Finding(str(error)))  # the message already contains the next step
+        findings.append(Finding(with_store(str(error), url)))  # the message already contains the next step
         code = Code.of(error)
     if findings and code is Code.FINE:
         code = Code.FAILED

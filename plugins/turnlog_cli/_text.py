@@ -40,7 +40,10 @@ _CONTROL: Final = re.compile(
     "\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff]"
 )
 _BREAK: Final = re.compile("[\t\n]")
-_PASSWORD: Final = re.compile(r"://(?!user:password@)\S*@")  # an example in an error holds no password
+_PASSWORD: Final = re.compile(
+    # a database's user alone, which is not masked; and any other user or password, except in the example of an error
+    r"(?:(?<=sql)|(?<=postgres)|(?<=mariadb))://[^\s:/@]*@(?=[^\s@]*(?:\s|$))|(://)(?!(?:user)?:password@)\S*@"
+)
 _SECRET: Final = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 
 
@@ -122,7 +125,7 @@ def title_of(metadata: Mapping[str, object]) -> str:
 
 def without_secrets(text: str) -> str:
     """Replace possible passwords in the URLs of a text by `***`."""
-    return _SECRET.sub(r"\1***", _PASSWORD.sub("://***@", text))
+    return _SECRET.sub(r"\1***", _PASSWORD.sub(lambda found: f"{found[1]}***@" if found[1] else found[0], text))
 
 
 def complain(error: TurnlogError | OSError | str, *, where: str = "turnlog") -> None:

@@ -51,8 +51,10 @@ class Refused(Exception):
 PLAIN: Final = "it answers without TLS only"
 """The text of `Refused` if a server does not use TLS."""
 
-NO_MASTER: Final = "all sentinels refuse"
-"""The beginning of the text of `Refused` if no sentinel names the master."""
+NO_MASTER: Final = "all sentinels refuse: "
+NO_SENTINEL: Final = "no server is a sentinel: "
+NO_SERVICE: Final = "no sentinel watches the master: "
+"""The beginnings of the text of `Refused` if no sentinel names the master; the text of each server follows."""
 
 _FAILURES: Final = frozenset((Lost, Refused))
 

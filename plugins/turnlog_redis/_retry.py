@@ -10,7 +10,7 @@ from typing import Any, Final
 from turnlog import AccessError, Closed, OutcomeUnknown, Unavailable
 from turnlog.runtime import PerLoop, Reason, why_unreachable
 
-from ._connection import NO_MASTER, PLAIN, Command, Lost, Refused, any_failed
+from ._connection import NO_MASTER, NO_SENTINEL, NO_SERVICE, PLAIN, Command, Lost, Refused, any_failed
 from ._location import Location
 from ._scripts import TEXTS, may_have_written
 from ._topology import Topology, topology_of
@@ -31,7 +31,12 @@ _TEMPORARY: Final = (
 _DENIED: Final = Reason(
     "the server denies access", "set the right user and password in the URL, before the host", permanent=True
 )
-_NO_PASSWORD: Final = Reason("the server asks for a password", "set it in the URL, before the host", permanent=True)
+_USER_ALONE: Final = _DENIED._replace(
+    remedy="the URL has a user and no password: add it, or for a password alone, write redis://:password@host"
+)
+_NO_PASSWORD: Final = Reason(
+    "the server asks for a password", "set it in the URL, as in redis://:password@host", permanent=True
+)
 _NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
 _ONE_NODE: Final = Reason(
     "the server is one node of a cluster", "write redis+cluster:// in place of redis://", permanent=True
@@ -64,9 +69,20 @@ _REASONS: Final = {
         "pass a client of redis-py",
         permanent=True,
     ),
+    NO_SENTINEL: Reason(
+        "the URL names no sentinel",
+        "set the port of a sentinel (usually 26379), or write redis:// in place of redis+sentinel://, and for a "
+        "cluster redis+cluster://",
+        permanent=True,
+    ),
+    NO_SERVICE: Reason(
+        "no sentinel watches this master",
+        "set ?service to the name in the sentinel's setting 'sentinel monitor NAME'",
+        permanent=True,
+    ),
     PLAIN: Reason(
         "the server does not use TLS on this port",
-        "write redis:// in place of rediss://, or set its TLS port",
+        "write redis in place of rediss in the scheme of the URL, or set its TLS port",
         permanent=True,
     ),
     "SELECT is not allowed in cluster mode": _ONE_NODE,
@@ -165,7 +181,10 @@ class RetryingServer:
         """Return the reason of a refusal; None if it is not known."""
         if said.startswith("MOVED"):
             return None if self.location.kind == "cluster" else _ONE_NODE
-        return next((reason for start, reason in _REASONS.items() if said.startswith(start)), None)
+        reason = next((reason for start, reason in _REASONS.items() if said.startswith(start)), None)
+        settings = self.location.settings
+        alone = settings.get("username") is not None and not self.location.authenticates
+        return _USER_ALONE if reason is _DENIED and alone else reason
 
     def _not_open(self) -> Closed:
         return Closed(f"{self.location.name} is not open: use it inside its 'with' block, or after open()")
@@ -175,6 +194,8 @@ class RetryingServer:
         if unknown:
             error: AccessError | OutcomeUnknown | Unavailable = OutcomeUnknown(f"{name}: {said}")
         elif reason := self._reason(said):
+            for start in (NO_MASTER, NO_SENTINEL, NO_SERVICE):
+                said = said.removeprefix(start)
             error = reason.error(name, said)
         elif said.startswith("READONLY") and self.location.kind == "server":  # for as long as an operation may take
             error = _REPLICA.error(name, said)

@@ -17,7 +17,19 @@ from redis.crc import key_slot
 
 from turnlog.runtime import REACH, why_unreachable
 
-from ._connection import NO_MASTER, PLAIN, Command, Lost, Refused, SharedConnection, any_failed, said, shielded
+from ._connection import (
+    NO_MASTER,
+    NO_SENTINEL,
+    NO_SERVICE,
+    PLAIN,
+    Command,
+    Lost,
+    Refused,
+    SharedConnection,
+    any_failed,
+    said,
+    shielded,
+)
 from ._encrypted import EncryptedConnection
 from ._location import Address, Location, written
 from ._scripts import without_line
@@ -118,6 +130,7 @@ class _Master(_Server):
         errors: list[str] = []
         causes: list[BaseException] = []
         answered = 0
+        refusals: set[str] = set()
         for sentinel in list(self._sentinels):
             connection = self._location.sentinel_connection(sentinel)
             try:
@@ -129,8 +142,10 @@ class _Master(_Server):
                 if isinstance(connection, EncryptedConnection) and isinstance(error, TimeoutError):
                     plain = await connection.speaks_plainly()
                 if str(error).startswith("unknown command"):
+                    refusals.add(NO_SENTINEL)
                     errors.append(f"{written(sentinel)} is no sentinel")
                 else:
+                    refusals.add(NO_MASTER)
                     errors.append(f"{written(sentinel)}: {PLAIN if plain else said(error)}")
                 causes.append(error)
                 answered += plain or isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
@@ -142,9 +157,11 @@ class _Master(_Server):
                 self._sentinels.remove(sentinel)
                 self._sentinels.insert(0, sentinel)  # the next connection asks this sentinel first
                 return found[0].decode(), int(found[1])
+            refusals.add(NO_SERVICE)
             errors.append(f"{written(sentinel)} watches no master {self._location.service!r}")
         if answered == len(errors):
-            raise Refused(f"{NO_MASTER}: {'; '.join(errors)}")
+            kind = refusals.pop() if len(refusals) == 1 else NO_MASTER
+            raise Refused(f"{kind}{'; '.join(errors)}")
         text = f"no sentinel names a master: {'; '.join(errors)}"
         raise Lost(text, sent=False, again=answered > 0, connected=answered > 0) from _permanent(causes)
 

@@ -17,7 +17,11 @@ T = TypeVar("T")
 
 Migrate: TypeAlias = Literal["auto", "check"]
 
-RESTORE: Final = "restore them from a backup, or name another database"
+RESTORE: Final = "name another database; if this one held sessions of turnlog, restore it from a backup"
+
+
+MIGRATE: Final = "turnlog migrate --store URL"
+"""The command at the end of a message; the command line replaces its last words with the options that it was given."""
 
 
 class Database(ABC):
@@ -107,13 +111,12 @@ class Database(ABC):
         if migrate == "auto" and (found is None or found < version):
             return True
         if found is None:
-            raise SchemaError(f"{self.name} has no turnlog tables: to create them, run 'turnlog migrate'", missing=True)
+            raise SchemaError(f"{self.name} has no turnlog tables: to create them, run: {MIGRATE}", missing=True)
         if found > version:
             raise SchemaError(
                 f"the tables in {self.name} have version {found}, but this turnlog supports only version {version}: "
                 "upgrade turnlog"
             )
         raise SchemaError(
-            f"the tables in {self.name} have version {found}, but this turnlog needs version {version}: "
-            "run 'turnlog migrate'"
+            f"the tables in {self.name} have version {found}, but this turnlog needs version {version}: run: {MIGRATE}"
         )

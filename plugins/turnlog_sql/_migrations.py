@@ -40,6 +40,11 @@ def newest() -> int:
     return len(MIGRATIONS)
 
 
+def names() -> set[str]:
+    """Return the names of the tables."""
+    return set(tables.tables)
+
+
 def missing(found: int | None, dialect: Dialect) -> list[tuple[int, list[str]]]:
     """Return the steps that tables of a version need, each with the version that it produces."""
     return [(n + 1, step(dialect)) for n, step in enumerate(MIGRATIONS) if n >= (found or 0)]

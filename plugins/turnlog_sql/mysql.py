@@ -310,7 +310,7 @@ class _MySQL(Server[_BufferedConnection]):
         if code in _DAMAGE:
             return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
-            return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog created them ({said}): {RESTORE}")
         reason = _REASONS.get(code) or _missing_package(error)
         if reason is DENIED and self._options["ssl"] is None and not self._options["unix_socket"]:
             reason = _DENIED_WITHOUT_TLS

@@ -22,7 +22,7 @@ from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreac
 from turnlog.values import Finding, Remainder
 
 from . import _migrations, _upkeep
-from ._database import RESTORE, Migrate
+from ._database import MIGRATE, RESTORE, Migrate
 from ._location import check_socket, parse_database_url
 from ._operations import Row
 from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
@@ -39,6 +39,7 @@ _EXISTS: Final = (  # to_regclass would return a cached answer from before the w
 )
 
 _NO_SCHEMA: Final = "SELECT current_schema() IS NULL"  # the only one in the search_path does not exist
+_HAS_SCHEMA: Final = "SELECT to_regnamespace($1) IS NOT NULL"
 _LONGEST: Final = 63  # bytes of an identifier (postgresql.org/docs/current/limits.html)
 
 _ChannelBinding: TypeAlias = Literal["disable", "prefer", "require"]
@@ -222,6 +223,8 @@ class _Postgres(Server[_Connection]):
 
     async def open(self, migrate: Migrate) -> int | None:
         found = await self.with_connection(self._version)
+        if found is None and migrate == "check":
+            await self.with_connection(self._check_schema)
         if self.check_version(found, migrate):
             found = await self.with_connection(self._bring_up)
         await self.with_connection(lambda connection: self.fetch(connection, _probe(), ()))
@@ -279,7 +282,7 @@ class _Postgres(Server[_Connection]):
         if isinstance(error, _DAMAGE):
             return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
-            return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog created them ({said}): {RESTORE}")
         if isinstance(error, OSError):
             found = NO_TLS if "rejected SSL upgrade" in said else why_unreachable(error)
             if found is None:
@@ -310,6 +313,14 @@ class _Postgres(Server[_Connection]):
             raise SchemaError(f"{self.name} has a table turnlog_schema without a version: {RESTORE}")
         return found
 
+    async def _check_schema(self, connection: _Connection) -> None:
+        schema = self._schema
+        if schema is not None and not (await self.fetch(connection, _HAS_SCHEMA, (schema,)))[0][0]:
+            raise SchemaError(
+                f"{self.name}: the schema does not exist: correct ?schema, or create it and the tables with: {MIGRATE}",
+                missing=True,
+            )
+
     async def _bring_up(self, connection: _Connection) -> int | None:
         async with connection.transaction(isolation="read_committed"):  # to see the commit that it waited for
             await connection.execute(
@@ -317,7 +328,10 @@ class _Postgres(Server[_Connection]):
             )  # wait for another migration
             await connection.execute(f"SELECT pg_advisory_xact_lock({_LOCK})", timeout=self.left(connection))
             if self._schema is not None and (await self.fetch(connection, _NO_SCHEMA, ()))[0][0]:
-                await connection.execute(f"CREATE SCHEMA {self._schema}", timeout=self.left(connection))
+                try:
+                    await connection.execute(f"CREATE SCHEMA {self._schema}", timeout=self.left(connection))
+                except asyncpg.InsufficientPrivilegeError as error:
+                    raise _NO_SCHEMA_OF_USER.error(self.name, in_a_line(error)) from error
             found = await self._version(connection)
             self.check_version(found, "auto")  # another process may have changed the tables since the first check
             for version, step in _migrations.missing(found, self.statements.dialect):
@@ -337,6 +351,11 @@ _NO_RULE: Final = Reason(
 )
 _NO_RULE_WITHOUT_TLS: Final = _NO_RULE._replace(
     remedy=f"add sslmode=verify-full or sslmode=require to the URL if the server requires TLS, or {_NO_RULE.remedy}"
+)
+_NO_SCHEMA_OF_USER: Final = Reason(
+    "the schema does not exist, or the user may not use it",
+    "correct ?schema, or create the schema and grant the user USAGE and CREATE on it",
+    permanent=True,
 )
 _REASONS: Final = {
     asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # also the base class of the error for a wrong password

@@ -40,6 +40,8 @@ _LOWEST: Final = (3, 35, 0)  # the first version with all features that the stat
 _GRACE: Final = 3600.0
 """Seconds from the expiry of a session to its removal.  A process whose clock is ahead by less does not see the session
 any more, but does not remove it from other processes."""
+_LONGEST: Final = 247  # bytes of a file's name: common file systems allow 255, and SQLite appends `-journal`
+_SHOWN: Final = 100  # characters of a path in the message about a wrong one
 _CACHED: Final = 128  # the number of compiled statements that a connection keeps; turnlog has about 50
 
 
@@ -328,8 +330,10 @@ class _SQLite(Database):
 
     def _version(self, connection: sqlite3.Connection) -> int | None:
         """Return the version of the tables; None if they do not exist."""
-        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'turnlog_schema'"
-        if not connection.execute(query).fetchone()[0]:
+        names = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        if "turnlog_schema" not in names:
+            if foreign := sorted(names & _migrations.names()):  # one transaction creates all tables
+                raise SchemaError(f"{self.name} has a table {foreign[0]}, which turnlog did not create: {RESTORE}")
             return None
         (found,) = connection.execute(self.statements.version.sql).fetchone()
         if type(found) is not int:
@@ -457,11 +461,12 @@ class _SQLite(Database):
         if code == sqlite3.SQLITE_CORRUPT:
             return CorruptRecord(f"the database {self.name} is damaged ({error}): restore it from a backup")
         if code == sqlite3.SQLITE_ERROR:
-            return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
+            return SchemaError(f"the tables in {self.name} are not as turnlog created them ({error}): {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and _lacks_descriptors():
             return Unavailable(f"{self.name}: this process has too many open files ({error}): nothing was stored")
         if code == sqlite3.SQLITE_CANTOPEN and (fault := _fault_of(self.path)):
-            return AccessError(f"{self.name}{fault}")
+            name = self.name if len(self.name) <= _SHOWN else f"{self.name[:_SHOWN]}...'"
+            return AccessError(f"{name}{fault}")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and _is_missing(self.path):
             make = f"turnlog migrate --store '{url_of(self.path)}'"
             return SchemaError(f"{self.name} does not exist: correct the path, or create it with: {make}", missing=True)
@@ -480,7 +485,11 @@ class _SQLite(Database):
 
 def _fault_of(path: str) -> str:
     """Return the fault of a path that cannot name a file; an empty text if there is none."""
-    folder = os.path.dirname(path)
+    folder, name = os.path.split(path)
+    if len(os.fsencode(name)) > _LONGEST:
+        return f": the name of the file has {len(os.fsencode(name))} bytes: shorten it to {_LONGEST}"
+    if "~" in folder.split(os.sep) and not os.path.isdir(folder):
+        return ": ~ is not replaced in a URL: write the whole path, as in sqlite:////home/you/chat.db"
     if os.path.isfile(folder):
         return f": {folder!r} is a file, not a folder: correct the path"
     if not os.path.isdir(folder):

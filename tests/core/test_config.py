@@ -445,6 +445,7 @@ def test_a_file_that_is_none(alone: Path) -> None:
     [
         ("TURNLOG_TTL", "TURNLOG_STORE_TTL"),
         ("TURNLOG_URL", "TURNLOG_STORE_URL"),
+        ("TURNLOG_STORE", "TURNLOG_STORE_URL"),
         ("TURNLOG_PREFIX", "TURNLOG_STORE_PREFIX"),
         ("TURNLOG_STOR_URL", "TURNLOG_STORE_URL"),
         ("TURNLOG_CONFG", "TURNLOG_CONFIG"),
@@ -732,7 +733,7 @@ def test_an_unknown_layer() -> None:
         ("fakenet://h:abc", "the port must be"),
         ("fakenet://%zz", "a % in the URL"),
         ("fakefile:///%ff", "a % in the URL"),
-        ("fakefile:///a%00b", "a % in the URL"),
+        ("fakefile:///a%00b", "holds the character NUL (%00): remove it"),
         ("fakenet://h#x", "write %23"),
         ("fakenet://u:s3cret@hunter2@h/x", "two @ before the host"),
         ("memory://?ttl", "the query must be like"),

@@ -160,7 +160,7 @@ def with_password(url: Any) -> Any:
         ("x1://u:PW%@h", "write %25"),
         ("x1://u:PW%zz@h", "write %25"),
         ("x1://u:PW%ff@h", "write %25"),
-        ("x1://u:PW%00@h", "write %25"),
+        ("x1://u:PW%00@h", "(%00): remove it"),
         ("x1://u:PW@PW@h", "two @"),
         ("x1://u:1/PW@h", "write %2F"),
         ("x1://u:1?PW@h", "write %3F"),

@@ -70,10 +70,31 @@ def test_a_variable_in_toml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
 @pytest.mark.parametrize(
     ("url", "store", "variable", "places"),
     [
-        ("postgresql://u:b9%2Fses%40me@h/d", {}, True, "the argument url and TURNLOG_STORE_PASSWORD"),
-        (None, {"url": f"{_URL}?password_file=s"}, True, "TURNLOG_STORE_PASSWORD and .*password_file"),
-        (None, {"url": "redis://:x@h", "password_file": "s"}, False, "store.url and .*store.password_file"),
-        (None, {"url": "mysql://u@h/d", "password": "x", "password_file": "s"}, False, "password and .*password_file"),
+        (
+            "postgresql://u:b9%2Fses%40me@h/d",
+            {},
+            True,
+            "before the host in the argument url and by TURNLOG_STORE_PASSWORD",
+        ),
+        (
+            None,
+            {"url": f"{_URL}?password_file=s"},
+            True,
+            "by TURNLOG_STORE_PASSWORD and by [?]password_file in .*store.url",
+        ),
+        (
+            None,
+            {"url": "redis://:x@h", "password_file": "s"},
+            False,
+            "before the host in .*store.url and by .*store.password_file",
+        ),
+        (
+            None,
+            {"url": "mysql://u@h/d", "password": "x", "password_file": "s"},
+            False,
+            "password and by .*password_file",
+        ),
+        ("mysql://u:x@h/d?password=y", {}, False, "in the argument url and by [?]password in the argument url"),
     ],
 )
 def test_two_passwords(
@@ -82,7 +103,7 @@ def test_two_passwords(
     (folder / "s").write_text(_PASSWORD)
     if variable:
         monkeypatch.setenv("TURNLOG_STORE_PASSWORD", _PASSWORD)
-    with pytest.raises(ConfigError, match=rf"{places}: the password is given twice: remove one of them") as caught:
+    with pytest.raises(ConfigError, match=rf"^the password is given twice, .*{places}: remove one of them$") as caught:
         open_store(url, config={"store": store})
     assert _PASSWORD not in "".join(traceback.format_exception(caught.value))
 

@@ -175,7 +175,7 @@ def test_a_database_without_tables_is_given_none(folder: Path, capsys: pytest.Ca
         with pytest.raises(SchemaError, match="has no turnlog tables"):
             asyncio.run(Store(backend(file)).open())
     err = capsys.readouterr().err
-    assert err.endswith(f"to create them, run 'turnlog migrate --store sqlite:///{file}'\n") and err.count("\n") == 1
+    assert err.endswith(f"to create them, run: turnlog migrate --store sqlite:///{file}\n") and err.count("\n") == 1
     assert file.stat().st_size == 0 and len(list(folder.iterdir())) == 1
 
 

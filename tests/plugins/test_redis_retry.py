@@ -224,7 +224,10 @@ async def test_a_server_without_a_password_causes_a_warning(
 
 @pytest.mark.parametrize(
     ("user", "said"),
-    [("", "nothing was done; set it in the URL"), (":hunter2@", "set the right user and password in the URL")],
+    [
+        ("", "nothing was done; set it in the URL, as in redis://:password@host"),
+        (":hunter2@", "set the right user and password in the URL"),
+    ],
 )
 async def test_a_missing_or_wrong_password_is_an_error_without_the_password(user: str, said: str) -> None:
     server = servers.Redis()

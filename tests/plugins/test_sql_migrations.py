@@ -224,24 +224,28 @@ def damaged(*sql: str) -> Callable[[Place], None]:
 
 
 REFUSED: dict[str, tuple[Callable[[Place], None], int, str]] = {
-    "nothing": (nothing, NOW, "turnlog migrate"),
-    "older": (older, LATER, f"have version {NOW}, but this turnlog needs version {LATER}: run 'turnlog migrate'"),
+    "nothing": (nothing, NOW, "turnlog migrate --store "),
+    "older": (
+        older,
+        LATER,
+        f"have version {NOW}, but this turnlog needs version {LATER}: run: turnlog migrate --store URL$",
+    ),
     "newer": (newer, NOW, f"have version {LATER}, but this turnlog supports only version {NOW}: upgrade turnlog"),
     "version 0": (
         damaged("UPDATE turnlog_schema SET version = 0"),
         NOW,
-        "have version 0, .* restore them from a backup",
+        "have version 0, .* name another database; .* restore it from a backup",
     ),
-    "no version": (damaged("DELETE FROM turnlog_schema"), NOW, "without a version: restore them from a backup"),
+    "no version": (damaged("DELETE FROM turnlog_schema"), NOW, "without a version: name another database"),
     "no table": (
         damaged("DROP TABLE turnlog_changes"),
         NOW,
-        "not as turnlog created them: .*: restore them from a backup",
+        r"not as turnlog created them \(.*\): name another database",
     ),
     "no column": (
         damaged("ALTER TABLE turnlog_records DROP COLUMN payload"),
         NOW,
-        "not as turnlog created them: .*: restore them from a backup",
+        r"not as turnlog created them \(.*\): name another database",
     ),
 }
 ALWAYS = [name for name in REFUSED if name not in ("nothing", "older")]

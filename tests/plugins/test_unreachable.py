@@ -14,7 +14,7 @@ import pytest
 import servers
 from test_read_only import as_somebody
 from test_redis_tls import server as redis_tls
-from turnlog import AccessError, OutcomeUnknown, TurnlogError, Unavailable, open_store
+from turnlog import AccessError, OutcomeUnknown, SchemaError, TurnlogError, Unavailable, open_store
 from turnlog.errors import ConfigError
 from turnlog.runtime import why_unreachable
 from turnlog_sql import sqlite
@@ -86,6 +86,11 @@ async def test_redis_refuses_access() -> None:
         assert f": {why}" in text
         assert "): nothing was done; " in text
         assert "hunter2" not in text
+    text = await said(url.replace("//", "//hunter2@"))
+    assert text.endswith(
+        "; the URL has a user and no password: add it, or for a password alone, write redis://:password@host"
+    )
+    assert "hunter2" not in text
     for rights, place, why in (
         ("+@read +@connection", url, "NOPERM "),
         ("-select", f"{url[:-1]}1", "this user has no "),
@@ -103,7 +108,7 @@ async def test_a_master_and_sentinels_that_ask_for_a_password() -> None:
     watched = servers.redis_sentinels()
     for port, why in (
         (watched.master.port, ": the server asks for a password (Authentication required"),
-        (watched.ports[0], f": no sentinel names a master (all sentinels refuse: 127.0.0.1:{watched.ports[0]}: Auth"),
+        (watched.ports[0], f": no sentinel names a master (127.0.0.1:{watched.ports[0]}: Auth"),
     ):
         server = f"redis://127.0.0.1:{port}"
         servers.ask_redis(server, "ACL", "SETUSER", "default", "resetpass", ">pw")
@@ -135,9 +140,12 @@ async def test_one_node_of_a_cluster_is_refused_when_it_is_opened() -> None:
 
 
 async def test_a_port_without_tls() -> None:
-    text = await said(servers.redis().replace("redis://", "rediss://"))
-    assert ": the server does not use TLS on this port (" in text
-    assert text.endswith("): nothing was done; write redis:// in place of rediss://, or set its TLS port")
+    for url in (servers.redis(), f"redis+cluster://127.0.0.1:{servers.redis_cluster().nodes[0].port}"):
+        text = await said(url.replace("redis", "rediss"))
+        assert ": the server does not use TLS on this port (" in text
+        assert text.endswith(
+            "): nothing was done; write redis in place of rediss in the scheme of the URL, or set its TLS port"
+        )
 
 
 async def test_pgbouncer_refuses_settings() -> None:
@@ -212,8 +220,19 @@ async def test_a_sentinel_is_no_server_and_a_server_no_sentinel() -> None:
         assert ": the server lacks a command of the store (ERR unknown command" in text
         assert "; if it is a sentinel, write redis+sentinel:// in place of the scheme; " in text
     text = await said(server.replace("redis://", "redis+sentinel://"))
-    assert f"(all sentinels refuse: 127.0.0.1:{urlsplit(server).port} is no sentinel)" in text
-    assert "nothing was done; name the sentinels in the URL, " in text
+    assert text.endswith(
+        f": the URL names no sentinel (127.0.0.1:{urlsplit(server).port} is no sentinel): nothing was done; set the "
+        "port of a sentinel (usually 26379), or write redis:// in place of redis+sentinel://, and for a cluster "
+        "redis+cluster://"
+    )
+
+
+async def test_a_service_that_no_sentinel_watches() -> None:
+    port = servers.redis_sentinels().ports[0]
+    assert (await said(f"redis+sentinel://127.0.0.1:{port}/0?service=other")).endswith(
+        f": no sentinel watches this master (127.0.0.1:{port} watches no master 'other'): nothing was done; set "
+        "?service to the name in the sentinel's setting 'sentinel monitor NAME'"
+    )
 
 
 async def test_a_redis_with_tls_without_rediss() -> None:
@@ -253,6 +272,34 @@ async def test_a_file_is_no_folder(tmp_path: Path) -> None:
     path = tmp_path / "notes"
     assert await said(f"sqlite:///{path}/a.db") == (
         f"sqlite '{path}/a.db': '{path}' is a file, not a folder: correct the path"
+    )
+
+
+async def test_a_path_with_a_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert await said("sqlite:///~/chat.db") == (
+        "sqlite '~/chat.db': ~ is not replaced in a URL: write the whole path, as in sqlite:////home/you/chat.db"
+    )
+
+
+async def test_a_file_with_a_long_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert await said(f"sqlite:///{'x' * 248}") == (
+        f"sqlite '{'x' * 92}...': the name of the file has 248 bytes: shorten it to 247"
+    )
+    async with open_store(f"sqlite:///{'x' * 247}"):
+        pass
+
+
+@pytest.mark.parametrize("migrate", ["auto", "check"])
+async def test_a_table_of_another_program(migrate: str, tmp_path: Path) -> None:
+    file = tmp_path / "foreign.db"
+    with sqlite3.connect(file) as connection:
+        connection.execute("CREATE TABLE turnlog_sessions (x)")
+    connection.close()
+    assert await said(f"sqlite:///{file}?migrate={migrate}", SchemaError) == (
+        f"sqlite '{file}' has a table turnlog_sessions, which turnlog did not create: name another database; if this "
+        "one held sessions of turnlog, restore it from a backup"
     )
 
 

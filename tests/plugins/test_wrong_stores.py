@@ -12,6 +12,7 @@ import pytest
 
 import servers
 from turnlog_cli import main
+from turnlog_cli._text import without_secrets
 
 _NEXT: Final = (
     "write",
@@ -112,3 +113,51 @@ def test_a_wrong_password(kind: str, capsys: Any) -> None:
     err = capsys.readouterr().err
     assert err.count("\n") == 1 and "; set the right user and password in the URL, before the host" in err
     assert "hunter2" not in err
+
+
+@pytest.mark.parametrize("command", ["list", "doctor"])
+def test_a_schema_that_does_not_exist(command: str, capsys: Any) -> None:
+    """The message shows the whole command that creates it, and the user, but no password."""
+    url = servers.postgresql()
+    store = f"{url}?schema=nosuch"
+    assert main([command, "--store", store]) == 3
+    said = "".join(capsys.readouterr())
+    assert ", schema 'nosuch': the schema does not exist: correct ?schema, or create it and the tables with: " in said
+    assert f"turnlog migrate --store '{store}'\n" in said
+
+
+def test_a_schema_that_the_user_may_not_create(capsys: Any) -> None:
+    url = servers.postgresql()
+    made = "DO $$ BEGIN CREATE ROLE nocreate LOGIN; EXCEPTION WHEN duplicate_object THEN END $$"
+    servers.ask(url, made, "REVOKE CREATE ON DATABASE postgres FROM nocreate")
+    assert main(["migrate", "--store", f"postgresql://nocreate@{url.rpartition('@')[2]}?schema=nosuch"]) == 3
+    assert capsys.readouterr().err.endswith(
+        ": the schema does not exist, or the user may not use it (permission denied for database postgres): nothing "
+        "was done; correct ?schema, or create the schema and grant the user USAGE and CREATE on it\n"
+    )
+
+
+def test_doctor_on_a_sentinel(capsys: Any) -> None:
+    assert main(["doctor", "--store", f"redis://127.0.0.1:{servers.redis_sentinels().ports[0]}"]) == 3
+    assert "if it is a sentinel, write redis+sentinel://" in capsys.readouterr().out
+
+
+def test_migrate_without_tables(capsys: Any) -> None:
+    assert main(["migrate", "--store", "memory://"]) == 0
+    assert capsys.readouterr() == ("memory:// has no tables: nothing to do\n", "")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("postgresql://u@h/d", "postgresql://u@h/d"),
+        ("mysql://u@h/d", "mysql://u@h/d"),
+        ("mysql://hunter2/x@h/d", "mysql://***@h/d"),
+        ("postgres://u:hunter2@h/d", "postgres://***@h/d"),
+        ("postgres://u@hunter2@h/d", "postgres://***@h/d"),
+        ("redis://hunter2@h", "redis://***@h"),
+        ("redis://:password@host", "redis://:password@host"),
+    ],
+)
+def test_secrets_in_a_url_are_masked(url: str, shown: str) -> None:
+    assert without_secrets(f"see '{url}' there") == f"see '{shown}' there"

@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import ConfigError
 from .options import Given, Option
-from .sources import Source
+from .sources import Source, place_of
 from .url import URL
 
 PASSWORD: Final = "password"  # noqa: S105 - the name of an option
@@ -29,11 +29,11 @@ def read_password(location: URL, url: Given, given: Source, has: Mapping[str, Op
     """
     if PASSWORD not in has:
         return location
-    sources = [given[name].where for name in (PASSWORD, PASSWORD_FILE) if name in given]
+    sources = [f"by {place_of(given[name])}" for name in (PASSWORD, PASSWORD_FILE) if name in given]
     if location.password is not None:
-        sources.insert(0, url.where)
+        sources.insert(0, f"before the host in {url.where}")
     if len(sources) > 1:
-        raise ConfigError(f"{' and '.join(sources)}: the password is given twice: remove one of them")
+        raise ConfigError(f"the password is given twice, {' and '.join(sources)}: remove one of them")
     file = given.pop(PASSWORD_FILE, None)
     if file is not None:
         given[PASSWORD] = Given(_contents(file), file.where, text=True)

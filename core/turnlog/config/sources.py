@@ -86,10 +86,11 @@ def read_table(name: str, *, config: str | os.PathLike[str] | Mapping[str, objec
 
 def twice(key: str, one: Given, other: Given) -> ConfigError:
     """Return the error for a key that is given twice in one source."""
-    return ConfigError(f"{key} is given twice, by {_place(one)} and by {_place(other)}: remove one of them")
+    return ConfigError(f"{key} is given twice, by {place_of(one)} and by {place_of(other)}: remove one of them")
 
 
-def _place(given: Given) -> str:
+def place_of(given: Given) -> str:
+    """Return the source of a value, for the middle of a sentence."""
     url, sign, key = given.where.partition(": ?")
     return f"?{key} in {url}" if sign else given.where
 

@@ -173,8 +173,10 @@ def _split(url: object, where: str) -> tuple[str, str, str]:
     try:
         decoded = unquote(url, errors="strict")
     except UnicodeDecodeError:
-        decoded = "\0"
-    if re.search(r"%(?![0-9a-f]{2})", url, re.IGNORECASE) or "\0" in decoded:
+        decoded = None
+    if decoded is not None and "\0" in decoded:
+        raise InvalidInput(f"{where}: the URL holds the character NUL (%00): remove it")
+    if decoded is None or re.search(r"%(?![0-9a-f]{2})", url, re.IGNORECASE):
         raise InvalidInput(
             f"{where}: a % in the URL is not followed by the code of a character in UTF-8: write %25 for a %"
         )

@@ -73,7 +73,8 @@ def _near(name: str, names: Iterable[str]) -> str | None:
     import difflib
 
     whole = name.replace(_OURS, _VARIABLE, 1)
-    if whole in names:
-        return whole
+    for one in (whole, f"{name}_URL"):
+        if one in names:
+            return one
     found = difflib.get_close_matches(name, sorted(names), 1, _NEAR)
     return found[0] if found else None
