@@ -130,8 +130,10 @@ def _addresses(url: URL, default: int) -> tuple[Address, ...]:
 
 
 def _database(path: str, db: int | None) -> int:
-    if db is not None and (path or type(db) is not int or db < 0):
-        raise InvalidInput("db must be a whole number of at least 0, either in the URL or as an option, not both")
+    if db is not None and (type(db) is not int or db < 0):
+        raise InvalidInput(f"db must be a whole number of at least 0, not {db!r}")
+    if db is not None and path:
+        raise InvalidInput("db is given twice, in the URL after the host as well: remove one of them")
     if not re.fullmatch("[0-9]{0,9}", path):
         raise InvalidInput(f"the URL must have the number of a database, or nothing, after the host: {_EXAMPLE}")
     return int(path or db or 0)

@@ -19,6 +19,10 @@ READ_ONLY: Final = Reason(
 DENIED: Final = Reason(
     "the server denies access", "set the right user and password in the URL, before the host", permanent=True
 )
+NO_PASSWORD: Final = DENIED._replace(remedy="the URL has no password: write user:password@ before the host")
+NO_USER: Final = DENIED._replace(
+    remedy="the URL has no user, so a default was tried: write user:password@ before the host"
+)
 NO_TLS: Final = Reason(
     "the server offers no TLS", "set it up on the server, or leave sslmode out of the URL", permanent=True
 )

@@ -30,7 +30,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, host_and_port, parse_database_url
 from ._operations import Row
-from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
+from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PASSWORD, NO_PERMISSION, NO_TLS, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
@@ -312,8 +312,10 @@ class _MySQL(Server[_BufferedConnection]):
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog created them ({said}): {RESTORE}")
         reason = _REASONS.get(code) or _missing_package(error)
-        if reason is DENIED and self._options["ssl"] is None and not self._options["unix_socket"]:
-            reason = _DENIED_WITHOUT_TLS
+        if reason is DENIED and not self._options["password"]:
+            reason = NO_PASSWORD
+        if reason in (DENIED, NO_PASSWORD) and self._options["ssl"] is None and not self._options["unix_socket"]:
+            reason = reason._replace(remedy=f"{reason.remedy}; if the account requires TLS, {_TLS}")
         if reason is not None:
             return reason.error(self.name, said)
         if "WRONG_VERSION_NUMBER" in said:  # the server answers to the TLS handshake with an error of its own
@@ -391,7 +393,6 @@ def _probe() -> str:
 
 
 _TLS: Final = "add sslmode=verify-full or sslmode=require"
-_DENIED_WITHOUT_TLS: Final = DENIED._replace(remedy=f"{DENIED.remedy}, and {_TLS} if the account needs TLS")
 _EXPIRED: Final = Reason("the password has expired", "set a new one on the server, and in the URL", permanent=True)
 _LOCKED: Final = Reason(
     "the account is locked", "unlock it on the server (ALTER USER ... ACCOUNT UNLOCK)", permanent=True

@@ -25,7 +25,7 @@ from . import _migrations, _upkeep
 from ._database import MIGRATE, RESTORE, Migrate
 from ._location import check_socket, parse_database_url
 from ._operations import Row
-from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
+from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PASSWORD, NO_PERMISSION, NO_TLS, NO_USER, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend
@@ -289,10 +289,16 @@ class _Postgres(Server[_Connection]):
                 return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done; {CHECK}")
             return found.error(self.name)
         if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
-            return _NO_SUCH_HOST.error(self.name)
+            kind = f"target_session_attrs={self._options['target_session_attrs']}"
+            return Unavailable(
+                f"{self.name}: no host in the URL is of the kind that {kind} asks for: nothing was done; add such a "
+                "host, or set another kind"
+            )
         if "no pg_hba.conf entry" in said or "pg_hba.conf rejects" in said:
             plain = "no encryption" in said or "SSL off" in said  # from version 14 on, and before
             return (_NO_RULE_WITHOUT_TLS if plain else _NO_RULE).error(self.name, said)
+        if isinstance(error, asyncpg.InvalidPasswordError) and self._options["password"] is None:
+            return (NO_USER if self._options["user"] is None else NO_PASSWORD).error(self.name, said)
         for kind, reason in _REASONS.items():
             if isinstance(error, kind):
                 return reason.error(self.name, said)
@@ -341,9 +347,6 @@ class _Postgres(Server[_Connection]):
         return found
 
 
-_NO_SUCH_HOST: Final = Reason(
-    "no host in the URL is of the kind that target_session_attrs asks for", "add such a host, or set another kind"
-)
 _NO_RULE: Final = Reason(
     "the server accepts no such connection",
     "add a rule for this host, user and database to its pg_hba.conf",

@@ -428,8 +428,8 @@ async def _source(store: Store, url: str) -> AsyncIterator[None]:
     except SchemaError as error:
         if not error.missing:
             raise
-        place = masked_url(url)
-        raise SchemaError(f"SOURCE {place} does not exist, or has no turnlog tables: correct the URL") from error
+        why = "has no turnlog tables" if "no turnlog tables" in str(error) else "does not exist"
+        raise SchemaError(f"SOURCE {masked_url(url)} {why}: correct the URL") from error
     try:
         yield
     finally:

@@ -416,7 +416,9 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
             'store.max_session_bytes: "10 MBs" is not a size; write 65536, "64KiB" or "10MB"',
         ),
         ("[store]\nmax_session_bytes = -1", "store.max_session_bytes: -1 is not a size"),
-        ("[store]\nretain = '5'", 'store.retain: "5" is not a whole number'),
+        ("[store]\nretain = '5'", 'store.retain: "5" is text: write 5 without quotation marks'),
+        ("[store.sqlite]\npath = 'x'", "store.sqlite: a store has no table of this name: write url and"),
+        ("[[store]]\nurl = 'memory://'", "there is only one store: write [store], not [[store]]"),
         ("[store]\nretain = true", "store.retain: true is not a whole number"),
         ("[store]\nretain = 2.0", "store.retain: 2.0 is not a whole number"),
         ("[store]\nretain = 0", "turnlog.toml: store.retain must be a whole number of at least 1, not 0"),
@@ -677,13 +679,16 @@ def test_the_first_layer_is_the_outermost() -> None:
 @pytest.mark.parametrize(
     ("layers", "says"),
     [
-        (["outer", "outer"], "the argument layers[1]: the layer 'outer' is named twice"),
+        (["outer", "outer"], "the argument layers: the layer 'outer' is named twice"),
         ("outer", "the argument layers: must be a list"),
         ([5], "the argument layers[0] names no layer"),
         ([""], "the argument layers[0] names no layer"),
         ([{"level": 3}], "the argument layers[0] names no layer"),
         ([{"name": "inner", "levle": 3}], "the argument layers[0].levle: inner has no option levle"),
-        ([{"name": "inner", "level": "3"}], 'the argument layers[0].level: "3" is not a whole number'),
+        (
+            [{"name": "inner", "level": "3"}],
+            'the argument layers[0].level: "3" is text: write 3 without quotation marks',
+        ),
     ],
 )
 def test_bad_layers(layers: object, says: str) -> None:
@@ -736,7 +741,7 @@ def test_an_unknown_layer() -> None:
         ("fakefile:///a%00b", "holds the character NUL (%00): remove it"),
         ("fakenet://h#x", "write %23"),
         ("fakenet://u:s3cret@hunter2@h/x", "two @ before the host"),
-        ("memory://?ttl", "the query must be like"),
+        ("memory://?ttl", "an option in the query has no value: write it like ?namespace=shop"),
         ("memory://?a=1&&b=2", "the query must be like"),
         ("memory://?ttl=1h&ttl=2h", "the query has ttl twice"),
         ("memory://?ttll=5", "did you mean 'ttl'?"),

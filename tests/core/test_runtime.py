@@ -480,7 +480,7 @@ def test_a_root_replaces_the_systems_authorities(tmp_path: Path) -> None:
     [
         ("allow", None, "sslmode must be disable, prefer, require, verify-ca or verify-full, not 'allow'"),
         ("prefer", "none.crt", "sslrootcert has no effect with sslmode prefer"),
-        ("disable", "none.crt", "sslrootcert has no effect with sslmode disable"),
+        ("disable", "none.crt", "sslrootcert has no effect with sslmode disable, the default"),
         ("require", "none.crt", "sslrootcert has no effect with sslmode require"),
         ("verify-full", "none.crt", "none.crt', which cannot be read"),
         ("verify-full", "nowhere.crt", "nowhere.crt', which cannot be read"),

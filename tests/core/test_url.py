@@ -178,7 +178,7 @@ def with_password(url: Any) -> Any:
         ("x1://u:PW@[::1]x", "as in [::1]:6379"),
         ("x1://u:PW@[::1]:0", "the port must be"),
         ("x1://u:PW@a,,b", "a host is empty"),
-        ("x1://h?PW", "the query must be like"),
+        ("x1://h?PW", "an option in the query has no value"),
         ("x1://h?a=1&&PW=2", "the query must be like"),
         ("x1://h?a=%20&%50%57%20=1", "a key in the query is not a name"),
         ("x1://h?a=1&a=PW", "the query has a twice"),

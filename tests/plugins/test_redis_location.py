@@ -61,8 +61,10 @@ def test_the_database_is_in_the_url_or_an_option() -> None:
     assert read("unix:///s", db=3).settings["db"] == 3
     assert read("redis://h", db=3).name == "redis h:6379/3"
     for options in ({"db": 3}, {"db": 2}):
-        with pytest.raises(InvalidInput, match="db must be"):
+        with pytest.raises(InvalidInput, match="db is given twice"):
             read("redis://h/2", **options)
+    with pytest.raises(InvalidInput, match="db must be a whole number of at least 0, not -1"):
+        read("redis://h", db=-1)
 
 
 @pytest.mark.parametrize(

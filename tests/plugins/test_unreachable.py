@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import socket
 import sqlite3
+import ssl
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import asyncpg
 import pytest
 
 import servers
@@ -132,6 +135,20 @@ async def test_databases_refuse_access(kind: str) -> None:
     assert "hunter2" not in text
 
 
+async def test_a_url_without_a_password() -> None:
+    text = await said(re.sub("//[^@]*@", "//turnlog@", servers.mariadb()))
+    assert "): nothing was done; the URL has no password: write user:password@ before the host; if the account " in text
+
+
+@pytest.mark.parametrize(
+    ("user", "lacks"), [("u@", "the URL has no password: "), ("", "the URL has no user, so a default was tried: ")]
+)
+def test_postgresql_asks_for_a_password(user: str, lacks: str) -> None:
+    server = open_store(f"postgresql://{user}h/d").backend._database  # type: ignore[attr-defined]
+    error = server.translated(asyncpg.InvalidPasswordError("password authentication failed"))
+    assert str(error).endswith(f": nothing was done; {lacks}write user:password@ before the host")
+
+
 async def test_one_node_of_a_cluster_is_refused_when_it_is_opened() -> None:
     node = servers.redis_cluster().nodes[1]
     text = await said(f"redis://127.0.0.1:{node.port}")
@@ -243,8 +260,8 @@ async def test_a_redis_with_tls_without_rediss() -> None:
 async def test_no_host_is_a_standby() -> None:
     text = await said(f"{servers.postgresql()}?target_session_attrs=standby&timeout=2", Unavailable)
     assert text.endswith(
-        ": no host in the URL is of the kind that target_session_attrs asks for: nothing was done; add such a host, or "
-        "set another kind"
+        ": no host in the URL is of the kind that target_session_attrs=standby asks for: nothing was done; add "
+        "such a host, or set another kind"
     )
 
 
@@ -368,6 +385,26 @@ async def test_a_lack_of_descriptors_is_transient(tmp_path: Path) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert "this process has too many open files (unable to open database file): nothing was stored" in text
+
+
+@pytest.mark.parametrize(
+    ("code", "remedy"),
+    [
+        (10, "renew it on the server"),
+        (18, "set sslrootcert to the file of the authority that signed it"),
+        (62, "write a host name of the certificate in the URL"),
+        (
+            99,
+            "set sslrootcert to the file of the authority that signed it, and write a host name of the certificate in ",
+        ),
+    ],
+)
+def test_a_certificate_that_is_not_accepted(code: int, remedy: str) -> None:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, "why"
+    reason = why_unreachable(error)
+    assert reason is not None and reason.permanent
+    assert (reason.remedy.startswith if code == 99 else reason.remedy.__eq__)(remedy)
 
 
 def test_other_errors_have_no_reason() -> None:

@@ -239,7 +239,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
     if given.text and isinstance(value, str):
         value = [name.strip() for name in value.split(",")] if value.strip() else []
     if isinstance(value, str) or not isinstance(value, Sequence):
-        raise ConfigError(f'{given.where}: must be a list such as ["cache", "zstd"], not {type(value).__name__}')
+        raise ConfigError(f'{given.where}: must be a list such as ["cache", "zstd"]')
     found: list[tuple[type[Layer], Source, Given]] = []
     seen: set[str] = set()
     for number, item in enumerate(value):
@@ -249,7 +249,7 @@ def _layers(given: Given | None) -> list[tuple[type[Layer], Source, Given]]:
         if not isinstance(name, str) or not name:
             raise ConfigError(f'{where} names no layer: write a name such as "zstd", or a table with name and options')
         if name in seen:
-            raise ConfigError(f"{where}: the layer {name!r} is named twice: remove one of them")
+            raise ConfigError(f"{given.where}: the layer {name!r} is named twice: remove one of them")
         seen.add(name)
         options = {
             str(key): Given(value, f"{where}.{key}", given.text) for key, value in table.items() if key != "name"

@@ -167,6 +167,8 @@ def _whole(given: Given) -> int:
         return value
     if given.text and isinstance(value, str) and _WHOLE.fullmatch(value):
         return int(value)
+    if isinstance(value, str) and _WHOLE.fullmatch(value):
+        raise ConfigError(f"{given.where}: {_shown(value)} is text: write {value} without quotation marks")
     raise ConfigError(f"{given.where}: {_shown(value)} is not a whole number; write a number such as 500")
 
 

@@ -168,11 +168,15 @@ def _known(contents: _Contents) -> _Contents:
 
 def _store(contents: _Contents) -> Source:
     store = contents.tables.get(_STORE, {})
+    if isinstance(store, list):
+        raise ConfigError(f"{contents.where}there is only one store: write [store], not [[store]]")
     if not isinstance(store, Mapping):
         raise ConfigError(f"{contents.where}store must be a table, not {type(store).__name__}")
     found: Source = {}
     for key, value in store.items():
         where = f"{contents.where}store.{_shown(key)}"
+        if isinstance(value, Mapping) and key not in GENERIC:
+            raise ConfigError(f"{where}: a store has no table of this name: write url and its options below [store]")
         found[str(key)] = Given(expanded(value, where), where, text=False)
     return found
 

@@ -206,6 +206,8 @@ def _query(text: str, where: str) -> dict[str, str]:
     try:
         pairs = parse_qsl(text, keep_blank_values=True, strict_parsing=True, errors="strict") if text else []
     except ValueError:
+        if all(text.split("&")):
+            raise InvalidInput(f"{where}: an option in the query has no value: write it like ?namespace=shop") from None
         raise InvalidInput(f"{where}: the query must be like ?namespace=shop&ttl=24h") from None  # it shows the query
     found: dict[str, str] = {}
     for key, value in pairs:

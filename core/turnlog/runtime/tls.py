@@ -30,7 +30,8 @@ def tls_context(mode: SSLMode, root: str | None) -> ssl.SSLContext | None:
         raise InvalidInput(f"sslmode must be {', '.join(modes[:-1])} or {modes[-1]}, not {mode!r}")
     verifies = mode in ("verify-ca", "verify-full")
     if root is not None and not verifies:
-        raise InvalidInput(f"sslrootcert has no effect with sslmode {mode}: set sslmode to verify-full")
+        default = ", the default" if mode == "disable" else ""
+        raise InvalidInput(f"sslrootcert has no effect with sslmode {mode}{default}: set sslmode to verify-full")
     if mode == "disable":
         return None
     try:

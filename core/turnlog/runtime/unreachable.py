@@ -15,6 +15,20 @@ _CAUSES: Final = 8
 _RUNS: Final = "and that the server runs"
 
 
+_AUTHORITY: Final = "set sslrootcert to the file of the authority that signed it"
+_NAME: Final = "write a host name of the certificate in the URL"
+_REMEDIES: Final = {
+    10: "renew it on the server",  # CERT_HAS_EXPIRED
+    18: _AUTHORITY,  # DEPTH_ZERO_SELF_SIGNED_CERT
+    19: _AUTHORITY,  # SELF_SIGNED_CERT_IN_CHAIN
+    20: _AUTHORITY,  # UNABLE_TO_GET_ISSUER_CERT_LOCALLY
+    21: _AUTHORITY,  # UNABLE_TO_VERIFY_LEAF_SIGNATURE
+    62: _NAME,  # HOSTNAME_MISMATCH
+    64: _NAME,  # IP_ADDRESS_MISMATCH
+}
+"""The remedies by the code of the verification (`X509_V_ERR_*` in `openssl/x509_vfy.h`)."""
+
+
 class Reason(NamedTuple):
     """The reason for the failure of a server, and the remedy.
 
@@ -59,11 +73,8 @@ def why_unreachable(error: BaseException) -> Reason | None:
         if isinstance(cause, PermissionError):
             return Reason("the system denies access", "allow this process to connect to it", permanent=True)
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Reason(
-                f"its certificate is not accepted ({cause.verify_message})",
-                "set sslrootcert to the file of the authority that signed it, and use the host name in the certificate",
-                permanent=True,
-            )
+            remedy = _REMEDIES.get(cause.verify_code, f"{_AUTHORITY}, and {_NAME}")
+            return Reason(f"its certificate is not accepted ({cause.verify_message})", remedy, permanent=True)
         if isinstance(cause, ssl.SSLError) and cause.reason == "WRONG_VERSION_NUMBER":
             return Reason(
                 "it does not use TLS on this port", "set the port for TLS, or connect without TLS", permanent=True
