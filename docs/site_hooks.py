@@ -22,7 +22,8 @@ _BLOCK = re.compile(r"(^```.*?^```$)", re.MULTILINE | re.DOTALL)
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
     """Make the navigation of the headings and the links of docs/index.md."""
-    config.nav = navigation("index.md")
+    _, *sections = navigation("index.md")
+    config.nav = [{"Overview": "index.md"}, *sections]
     return config
 
 
@@ -44,7 +45,8 @@ def navigation(index: str) -> list[Any]:
             sections[level - 1].append({heading[2]: pages})
         elif re.match(r"(?:-|\d+\.) ", line):
             for text, path in re.findall(r"\[([^\]]*)\]\(([^)#:]+\.md)\)", line):
-                page = posixpath.join(folder, path)
+                page = posixpath.normpath(posixpath.join("docs", folder, path))
+                page = PROJECT.get(page) or page.removeprefix("docs/")
                 is_index = posixpath.basename(page) == "index.md"
                 pages.append({text.replace("`", ""): navigation(page) if is_index else page})
     return sections[1]
