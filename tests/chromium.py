@@ -97,7 +97,8 @@ class Chromium:
         """Yield a list, which holds the page's events of these DevTools methods at the end of the block."""
         for domain in sorted({method.partition(".")[0] for method in methods}):
             self._ask(f"{domain}.enable", session=self._session)
-        self._events, seen = [], []
+        seen: list[dict[str, Any]] = []
+        self._events = []
         try:
             yield seen
         finally:
