@@ -14,6 +14,7 @@ import servers
 from chromium import Chromium
 
 ROOT = Path(__file__).resolve().parents[2]
+pytestmark = pytest.mark.timeout(500)  # a build and some 80 pages
 WATCHED = {"Network.requestWillBeSent", "Network.loadingFailed", "Runtime.exceptionThrown", "Log.entryAdded"}
 LINKS = "[...document.querySelectorAll('a[href]')].map(link => link.href)"
 ANCHORS = "[...document.querySelectorAll('[id]')].map(item => '#' + item.id)"
@@ -25,7 +26,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Build the site, and return its folder."""
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(folder)]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=170, check=False)
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     return folder
 
