@@ -121,7 +121,7 @@ def parts_of(message: Message) -> Iterator[tuple[str, str]]:
 
 def text_of(message: Message) -> str:
     """Return the content of a message for people: its text, and other blocks as JSON."""
-    content = message.content
+    content = message.get("parts") if message.content is None else message.content  # Gemini has parts
     if isinstance(content, str):
         return content
     if isinstance(content, list):

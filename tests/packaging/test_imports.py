@@ -13,10 +13,12 @@ import pytest
 from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
+    "agent_framework",
     "anthropic",
     "asyncmy",
     "asyncpg",
     "cyclopts",
+    "google",
     "hiredis",
     "httpx2",
     "hypothesis",
@@ -34,11 +36,13 @@ DRIVERS = {
 
 MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
+    "turnlog_agent_framework": {"agent_framework", "turnlog"},
     "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "rich", "turnlog"},
     "turnlog_anthropic": {"anthropic", "turnlog"},
     "turnlog_cache": {"msgspec", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
+    "turnlog_google_adk": {"google", "turnlog"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
     "turnlog_new": {"cyclopts", "turnlog"},

@@ -11,12 +11,13 @@ from types import ModuleType
 
 import pytest
 
-from checkout import PACKAGES
+from checkout import ADAPTERS, PACKAGES
 from turnlog import errors
 
 MODULES = sorted(
     f"{package}.{path.stem}".removesuffix(".__init__")
     for package, folder in PACKAGES.items()
+    if package not in ADAPTERS
     for path in folder.glob("*.py")
     if path.stem == "__init__" or not path.stem.startswith("_")
 ) + [f"turnlog.{path.parent.name}" for path in PACKAGES["turnlog"].glob("*/__init__.py")]
