@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, cast
 
 from google.adk.events import Event, EventActions
 from google.adk.sessions.state import State
@@ -82,8 +82,5 @@ def metadata_of(state: Mapping[str, Any]) -> dict[str, Any]:
 
 def state_of(metadata: Metadata, prefix: str = "") -> dict[str, Any]:
     """Return the state in metadata, with a prefix before each name."""
-    return {
-        prefix + name.removeprefix(_VALUE): value[0]
-        for name, value in metadata.items()
-        if name.startswith(_VALUE) and isinstance(value, list)
-    }
+    names = [name for name in metadata if name.startswith(_VALUE)]
+    return {prefix + name.removeprefix(_VALUE): cast("list[Any]", metadata[name])[0] for name in names}

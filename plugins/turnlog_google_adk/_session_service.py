@@ -121,18 +121,15 @@ class TurnlogSessionService(BaseSessionService):
         return _session_of(app_name, names, found.info, shared, events)
 
     async def list_sessions(self, *, app_name: str, user_id: str | None = None) -> ListSessionsResponse:
-        app, infos = self._app(app_name), dict[tuple[str, str], SessionInfo]()
-        app_state, user_states = dict[str, Any](), dict[str, dict[str, Any]]()
-        if user_id is not None:  # the state of an app has no owner
-            app_state = await self._state(app, _APP, State.APP_PREFIX)
-        async for info in app.sessions(owner=None if user_id is None else encode_id(user_id)):
+        app, owner = self._app(app_name), None if user_id is None else encode_id(user_id)
+        app_state, listed = await asyncio.gather(self._state(app, _APP, State.APP_PREFIX), _listed(app, owner))
+        infos, user_states = dict[tuple[str, str], SessionInfo](), dict[str, dict[str, Any]]()
+        for info in listed:
             match _names(info):
                 case [user, session]:
                     infos[user, session] = info
                 case [user]:
                     user_states[user] = state_of(info.metadata, State.USER_PREFIX)
-                case []:
-                    app_state = state_of(info.metadata, State.APP_PREFIX)
         sessions = [
             _session_of(app_name, names, info, {**app_state, **user_states.get(names[0], {})})
             for names, info in infos.items()
@@ -237,6 +234,10 @@ async def _settled(store: Store, commit: Awaitable[Receipt]) -> Receipt:
         return await commit
     except OutcomeUnknown as error:
         return await store.resend(error)
+
+
+async def _listed(app: Store, owner: str | None) -> list[SessionInfo]:
+    return [info async for info in app.sessions(owner=owner)]
 
 
 def _names(info: SessionInfo) -> list[str] | None:
