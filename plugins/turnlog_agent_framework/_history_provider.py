@@ -136,5 +136,10 @@ def _stored(message: Message) -> StoredMessage:
 
 def _loaded(message: StoredMessage) -> Message:
     data = message.to_dict()
-    data["contents"] = data.pop("content")
-    return Message.from_dict(data)
+    content = data.pop("content", None)
+    if data.get("type") != "message" or not isinstance(content, list):
+        raise InvalidInput(
+            f"a stored message is no message of Agent Framework, but {data!r:.200}: keep the sessions of other "
+            "programs in another namespace, or choose another session_id"
+        )
+    return Message.from_dict({**data, "contents": content})
