@@ -11,9 +11,11 @@ from typing import Final
 from turnlog import CorruptRecord, InvalidInput, Message, Session, SessionNotFound, Turn
 from turnlog.config import open_existing
 from turnlog.limits import MAX_NUMBER
+from turnlog.rules import outline_of
+from turnlog.values import JSON
 
 from ._suggestion import not_found
-from ._text import Code, Printer, as_json, complain, line, note, time_of
+from ._text import VERIFY, Code, Printer, as_json, complain, line, note, time_of
 
 STYLES: Final = {
     "user": "bold green",
@@ -80,7 +82,7 @@ def _print(session: Session) -> int:
         for message in turn.messages:
             _print_message(out, message)
     if code is Code.FAILED:
-        note("turnlog: restore a backup, or run 'turnlog verify' with the same options to see all damage")
+        note(f"turnlog: {VERIFY}")
     return code
 
 
@@ -106,9 +108,28 @@ def _print_message(out: Printer, message: Message) -> None:
         out.wrapped((f"  {label}", style), (indented(text), ""))
 
 
+_PYDANTIC_AI: Final = {"user-prompt": "user", "system-prompt": "system", "text": "assistant", "tool-return": "tool"}
+"""The speakers of the parts of pydantic-ai's messages."""
+
+
 def parts_of(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the text and the calls of a message, each with its label, such as `user: ` or `assistant calls `."""
-    label = line(message.role or "item")
+    kind, output = message.get("type"), message.get("output")
+    if kind == "function_call":  # an item of Responses
+        function = {"name": message.get("name"), "arguments": message.get("arguments")}
+        yield "assistant calls ", _call({"id": message.get("call_id"), "function": function})
+        return
+    if kind == "function_call_output" and isinstance(output, str):
+        yield f"tool {line(str(message.get('call_id')))}: ", output
+        return
+    if message.get("kind") in ("request", "response"):  # pydantic-ai
+        parts = message.get("parts")
+        for part in parts if isinstance(parts, list) else []:
+            if isinstance(part, dict):
+                yield _part_of(part)
+        return
+    speaker = None if message.content is None else outline_of(message).speaker  # LangChain's messages have no role
+    label = line(message.role or speaker or "item")
     for name in ("name", "tool_call_id"):
         if value := message.get(name):
             label += f" {line(str(value))}"
@@ -117,6 +138,20 @@ def parts_of(message: Message) -> Iterator[tuple[str, str]]:
         yield f"{label}: ", text
     for call in message.tool_calls:
         yield f"{label} calls ", _call(call)
+
+
+def _part_of(part: dict[str, JSON]) -> tuple[str, str]:
+    """Return the label and the text of a part of a message of pydantic-ai."""
+    kind, content = str(part.get("part_kind")).removeprefix("builtin-"), part.get("content")
+    if kind == "tool-call":
+        function = {"name": part.get("tool_name"), "arguments": part.get("args")}
+        return "assistant calls ", _call({"id": part.get("tool_call_id"), "function": function})
+    label = _PYDANTIC_AI.get(kind, kind)
+    for name in ("tool_name", "tool_call_id"):
+        if value := part.get(name):
+            label += f" {value!s}"
+    texts = content if isinstance(content, list) and kind == "user-prompt" else [content]
+    return f"{line(label)}: ", "\n".join(text if isinstance(text, str) else as_json(text) for text in texts)
 
 
 def text_of(message: Message) -> str:
@@ -147,6 +182,8 @@ def _call(call: object) -> str:
         name, arguments = function.get("name"), function.get("arguments")
         shown = arguments if isinstance(arguments, str) else as_json(arguments)
         return f"{name}({shown})" + (f" as {call['id']}" if isinstance(call.get("id"), str) else "")
+    if isinstance(call, dict) and call.get("type") == "tool_call":  # LangChain
+        return f"{call.get('name')}({as_json(call.get('args'))}) as {call.get('id')}"
     return as_json(call)
 
 

@@ -11,7 +11,14 @@ import pytest
 import servers
 from adapters.stacks import STACKS, url_of
 
-FRAMEWORKS: dict[str, str] = {"agent_framework": "agent_framework", "google_adk": "google.adk"}
+FRAMEWORKS: dict[str, str] = {
+    "agent_framework": "agent_framework",
+    "claude_agent_sdk": "claude_agent_sdk",
+    "google_adk": "google.adk",
+    "langgraph": "langgraph",
+    "openai_agents": "agents",
+    "pydantic_ai": "pydantic_ai",
+}
 """The package that each adapter's framework provides, by the name of the folder with the adapter's tests."""
 
 

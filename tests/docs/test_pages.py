@@ -180,8 +180,11 @@ def test_every_page_can_be_reached_from_the_index() -> None:
 
 def test_the_tests_that_hold_a_promise_are_there() -> None:
     text = (ROOT / "docs" / "explanation" / "promises.md").read_text(encoding="utf-8")
-    named = re.findall(r"`((?:core|tests)/[\w/]+\.py)(?:::(\w+))?`", text)
+    named = re.findall(r"`((?:core|tests|docs/examples)/[\w/-]+\.py)(?:::(\w+))?`", text)
     assert len(named) > 10
+    threats = re.findall(r"^\| (\d+) \| [^|]+ \| (.+) \|$", text, re.MULTILINE)
+    assert [int(number) for number, _ in threats] == list(range(1, 56))
+    assert all("`" in tests or tests.startswith(("No test: ", "Not prevented: ")) for _, tests in threats)
     for path, name in named:
         assert (ROOT / path).exists(), path
         assert not name or f"def {name}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{name}"

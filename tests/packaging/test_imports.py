@@ -14,23 +14,33 @@ from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
     "agent_framework",
+    "agents",
     "anthropic",
     "asyncmy",
     "asyncpg",
+    "claude_agent_sdk",
     "cyclopts",
     "google",
     "hiredis",
     "httpx2",
     "hypothesis",
+    "jinja2",
+    "langchain_core",
+    "langgraph",
     "openai",
     "opentelemetry",
     "prometheus_client",
+    "pydantic",
+    "pydantic_ai",
+    "pydantic_core",
     "pytest",
     "redis",
     "rich",
     "sqlalchemy",
+    "starlette",
     "tiktoken",
     "tokenizers",
+    "uvicorn",
     "zstandard",
 }
 
@@ -40,14 +50,19 @@ MAY_IMPORT = {
     "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "rich", "turnlog"},
     "turnlog_anthropic": {"anthropic", "turnlog"},
     "turnlog_cache": {"msgspec", "turnlog"},
+    "turnlog_claude_agent_sdk": {"anyio", "claude_agent_sdk", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
     "turnlog_google_adk": {"google", "turnlog"},
+    "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "starlette", "turnlog", "uvicorn"},
+    "turnlog_langgraph": {"langchain_core", "langgraph", "turnlog"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
     "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
+    "turnlog_openai_agents": {"agents", "turnlog"},
+    "turnlog_pydantic_ai": {"pydantic", "pydantic_ai", "pydantic_core", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
     "turnlog_telemetry": {"opentelemetry", "turnlog"},
@@ -79,6 +94,29 @@ def test_a_package_imports_what_it_declares_and_no_more(package: str) -> None:
     }
     assert strange == set()
     assert set().union(*found.values()) >= MAY_IMPORT[package]
+
+
+RUNS_DATA = {"dill", "jsonpickle", "marshal", "pickle", "shelve", "yaml"}
+"""Modules whose loaders can run code."""
+
+
+def runs_data(source: str) -> list[str]:
+    """Return the modules and functions in a source that can run data as code."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import | ast.ImportFrom):
+            names = [node.module or ""] if isinstance(node, ast.ImportFrom) else [alias.name for alias in node.names]
+            found += [name for name in names if name.partition(".")[0] in RUNS_DATA]
+        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in {"eval", "exec"}:
+            found.append(node.func.id)
+    return found
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_no_module_can_run_stored_data(package: str) -> None:
+    assert runs_data("import pickle\nfrom marshal import loads\neval('1')") == ["pickle", "marshal", "eval"]
+    for path in PACKAGES[package].rglob("*.py"):
+        assert runs_data(path.read_text(encoding="utf-8")) == [], path
 
 
 def test_the_contracts_on_imports_know_every_package() -> None:
