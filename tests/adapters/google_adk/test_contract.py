@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import pytest
 from google.adk.errors.already_exists_error import AlreadyExistsError
 from google.adk.errors.session_not_found_error import SessionNotFoundError
@@ -12,6 +14,9 @@ from google.adk.sessions.base_session_service import GetSessionConfig
 from google.genai import types
 
 from adapters.google_adk.services import APP, USER, add, invocation, loaded, new, scenario, text, texts
+
+MICROSECONDS = partial(pytest.approx, rel=0, abs=2e-6)
+"""The precision of times in DatabaseSessionService."""
 
 
 @scenario
@@ -54,7 +59,7 @@ async def test_sessions_are_listed_by_their_last_update_oldest_first(service: Ba
         await add(service, session, "x", timestamp=latest + 1 + position)
     found = (await service.list_sessions(app_name=APP, user_id=USER)).sessions
     assert [one.id for one in found] == ["b", "c", "a"]
-    assert [one.last_update_time for one in found] == [latest + 1, latest + 2, latest + 3]
+    assert [one.last_update_time for one in found] == MICROSECONDS([latest + 1, latest + 2, latest + 3])
 
 
 @scenario
@@ -136,7 +141,7 @@ async def test_an_event_is_returned_as_it_was_appended(service: BaseSessionServi
     assert await service.append_event(session, event) is event
     assert session.events == [event]
     assert (await loaded(service)).events == [event]
-    assert session.last_update_time == event.timestamp
+    assert session.last_update_time == MICROSECONDS(event.timestamp)
 
 
 @pytest.mark.parametrize(
