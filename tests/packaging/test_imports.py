@@ -13,12 +13,14 @@ import pytest
 from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
+    "agent_framework",
     "agents",
     "anthropic",
     "asyncmy",
     "asyncpg",
     "claude_agent_sdk",
     "cyclopts",
+    "google",
     "hiredis",
     "httpx2",
     "hypothesis",
@@ -44,12 +46,14 @@ DRIVERS = {
 
 MAY_IMPORT = {
     "turnlog": {"msgspec", "stevedore"},
+    "turnlog_agent_framework": {"agent_framework", "turnlog"},
     "turnlog_alerts": {"cyclopts", "httpx2", "msgspec", "rich", "turnlog"},
     "turnlog_anthropic": {"anthropic", "turnlog"},
     "turnlog_cache": {"msgspec", "turnlog"},
     "turnlog_claude_agent_sdk": {"anyio", "claude_agent_sdk", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
+    "turnlog_google_adk": {"google", "turnlog"},
     "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "starlette", "turnlog", "uvicorn"},
     "turnlog_langgraph": {"langchain_core", "langgraph", "turnlog"},
     "turnlog_memory": {"turnlog"},
