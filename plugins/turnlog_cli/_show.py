@@ -113,6 +113,14 @@ _PYDANTIC_AI: Final = {"user-prompt": "user", "system-prompt": "system", "text":
 
 def parts_of(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the text and the calls of a message, each with its label, such as `user: ` or `assistant calls `."""
+    kind, output = message.get("type"), message.get("output")
+    if kind == "function_call":  # an item of Responses
+        function = {"name": message.get("name"), "arguments": message.get("arguments")}
+        yield "assistant calls ", _call({"id": message.get("call_id"), "function": function})
+        return
+    if kind == "function_call_output" and isinstance(output, str):
+        yield f"tool {line(str(message.get('call_id')))}: ", output
+        return
     if message.get("kind") in ("request", "response"):  # pydantic-ai
         parts = message.get("parts")
         for part in parts if isinstance(parts, list) else []:

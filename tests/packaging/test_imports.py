@@ -13,6 +13,7 @@ import pytest
 from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
+    "agents",
     "anthropic",
     "asyncmy",
     "asyncpg",
@@ -49,6 +50,7 @@ MAY_IMPORT = {
     "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
+    "turnlog_openai_agents": {"agents", "turnlog"},
     "turnlog_pydantic_ai": {"pydantic", "pydantic_ai", "pydantic_core", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},
