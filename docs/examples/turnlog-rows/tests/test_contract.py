@@ -1,10 +1,14 @@
 """The backend meets the whole contract of turnlog."""
 
+import asyncio
 import sqlite3
 from contextlib import closing
+from pathlib import Path
 from typing import Unpack
 
-from turnlog import Backend, Store
+import pytest
+
+from turnlog import Backend, CorruptRecord, Store
 from turnlog.testing import BackendContract, BackendOptions, DamageContract
 from turnlog.testing.crowd import crowd
 from turnlog.testing.simulation import Simulation, simulate
@@ -21,6 +25,12 @@ class TestRows(BackendContract, DamageContract):
         with closing(sqlite3.connect(self.folder / "chats.db", isolation_level=None)) as database:
             sql = "UPDATE sessions SET head = x'01' WHERE namespace = ? AND session = ?"
             database.execute(sql, (store.namespace, session_id))
+
+
+def test_another_file_is_damage(tmp_path: Path) -> None:
+    (tmp_path / "chats.db").write_bytes(b"no database" * 1_000)
+    with pytest.raises(CorruptRecord, match=r"chats\.db is damaged"):
+        asyncio.run(Store(RowsBackend(str(tmp_path / "chats.db"))).load("alice"))
 
 
 class OverRows(Simulation):

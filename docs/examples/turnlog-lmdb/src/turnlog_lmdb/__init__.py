@@ -16,7 +16,7 @@ import lmdb
 
 from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import CorruptRecord, OutcomeUnknown, Unavailable
-from turnlog.rules import SessionState, page_of
+from turnlog.rules import SessionState, page_of, page_of_all
 from turnlog.values import check_listing
 
 from ._environment import Environment, Tables, acquire, release
@@ -102,10 +102,14 @@ class LmdbBackend(Backend):
         return await self._change(key, lambda old: old.seal(record, self.clock()))
 
     async def page(self, query: Query) -> Page:
+        if query.namespace is None:
+            return await page_of_all(self.namespaces, self.page, query)
+        scope, begins = scope_of(query.namespace), f"{query.namespace}\0{query.prefix or ''}".encode()
+
         def step(transaction: lmdb.Transaction[bytes], tables: Tables) -> Page:
             start = b"" if query.after is None else rest_of(*query.after) + b"\0"
-            entries = under(transaction, tables.pages, scope_of(query.namespace), start)
-            values = ((name, transaction.get(name, b"", db=tables.sessions)) for _, name in entries)
+            names = (name for _, name in under(transaction, tables.pages, scope, start) if name.startswith(begins))
+            values = ((name, transaction.get(name, b"", db=tables.sessions)) for name in names)
             page = page_of(query, (listed(name, value, query, self.clock()) for name, value in values), is_last=True)
             assert page is not None
             return page

@@ -74,4 +74,5 @@ def listed(name: bytes, value: bytes, query: Query, now: float) -> SessionInfo |
     header, _, _ = value.partition(b"\n")
     namespace, _, session = name.decode().partition("\0")
     page = page_of_lines({session: [header]}, Query(namespace=namespace, owner=query.owner), now)
-    return next(iter((*page.infos, *page.damaged)), None)
+    found: tuple[SessionInfo | CorruptRecord, ...] = (*page.infos, *page.damaged)
+    return found[0] if found else None

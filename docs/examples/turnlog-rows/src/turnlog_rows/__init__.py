@@ -16,25 +16,9 @@ from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from turnlog import Backend, Change, CorruptRecord, Expect, Key, Page, Query, Receipt, Record, Session, Version
-from turnlog.errors import OutcomeUnknown, Unavailable
+from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version, rules
+from turnlog.errors import CorruptRecord, OutcomeUnknown, Unavailable
 from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
-from turnlog.rules import (
-    NOTHING,
-    Header,
-    Near,
-    Remembered,
-    check_delete,
-    check_seal,
-    check_whole,
-    fits,
-    missing,
-    needs,
-    newest,
-    page_of,
-    plan,
-    regressed,
-)
 from turnlog.values import SessionInfo, check_read
 
 T = TypeVar("T")
@@ -95,8 +79,8 @@ class RowsBackend(Backend):
             continues = records is not None
             if records is None:
                 stored = rows.backwards(MAX_NUMBER if before is None else before)
-                records = [] if last == 0 else list(stored)[::-1] if last is None else newest(stored, last)
-            check_whole(header, records, last, before, since if continues else None)
+                records = [] if last == 0 else list(stored)[::-1] if last is None else rules.newest(stored, last)
+            rules.check_whole(header, records, last, before, since if continues else None)
             return Session(rows.with_metadata(slid).info(now), tuple(records), continues)
 
         session = await to_thread(self._run, key, read)
@@ -114,20 +98,20 @@ class RowsBackend(Backend):
             if header is not None and known is not None:
                 rows.store(slid := header.slide(now, self.ttl))
                 return known.receipt(slid, change, now)
-            near = needs(key, header, change)
-            if near is not NOTHING:
+            near = rules.needs(key, header, change)
+            if near is not rules.NOTHING:
                 near = rows.near(near)
             if header is None:
                 rows.delete()  # the session may have expired
             elif change.metadata is not None:
                 header = rows.with_metadata(header)
-            done = plan(key, header, change, near, now, ttl=self.ttl, nonce=os.urandom)
+            done = rules.plan(key, header, change, near, now, ttl=self.ttl, nonce=os.urandom)
             after = done.header
             rows.cut(MAX_NUMBER if done.keep is None else done.keep, MAX_NUMBER)
             rows.cut(0, done.drop or 0)
             rows.add(done.append)
             rows.store(after, metadata=change.metadata is not None)
-            rows.remember(change.id, after.changes - 1, Remembered(change.digest, after.version, done.number))
+            rows.remember(change.id, after.changes - 1, rules.Remembered(change.digest, after.version, done.number))
             return after.receipt(now, after.version, done.number, done.previous)
 
         return await to_thread(self._run, key, commit, change, writes=True)
@@ -136,7 +120,7 @@ class RowsBackend(Backend):
         def delete(rows: Rows) -> bool:
             now = self.clock()
             try:
-                found = check_delete(key, rows.header(now), expect, for_owner, now)
+                found = rules.check_delete(key, rows.header(now), expect, for_owner, now)
             except CorruptRecord:
                 if expect is not None:
                     raise
@@ -148,12 +132,12 @@ class RowsBackend(Backend):
         return await to_thread(self._run, key, delete, writes=True)
 
     async def seal(self, key: Key, record: Record) -> bool:
-        check_seal(key, record)
+        rules.check_seal(key, record)
 
         def seal(rows: Rows) -> bool:
             header = rows.alive(self.clock())
             run = list(rows.heads(record.number, record.next_turn))
-            if not fits(record, [head for head, _ in run], last=record.next_turn >= header.turns):
+            if not rules.fits(record, [head for head, _ in run], last=record.next_turn >= header.turns):
                 return False
             sealed = record.sealed_at(run[-1][0], record.size)
             rows.cut(record.number, record.next_turn)
@@ -165,11 +149,11 @@ class RowsBackend(Backend):
 
     async def page(self, query: Query) -> Page:
         def page(rows: Rows) -> Page:
-            page = page_of(query, rows.listed(query, self.clock()), is_last=True)
+            page = rules.page_of(query, rows.listed(query, self.clock()), is_last=True)
             assert page is not None
             return page
 
-        return await to_thread(self._run, Key(query.namespace, "-"), page)
+        return await to_thread(self._run, Key(query.one_namespace, "-"), page)
 
     def _run(self, key: Key, step: Callable[[Rows], T], change: Change | None = None, *, writes: bool = False) -> T:
         """Run a step in one transaction, in a thread."""
@@ -184,6 +168,8 @@ class RowsBackend(Backend):
                 committing = writes
                 database.execute("COMMIT")
         except sqlite3.Error as error:
+            if getattr(error, "sqlite_errorcode", 0) in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise CorruptRecord(f"{self.path} is damaged: {error}: restore it", key=key) from error
             if committing:
                 raise OutcomeUnknown(f"{self.path}: {error}", key=key, change=change) from error
             raise Unavailable(f"{self.path}: {error}: nothing was stored") from error
@@ -210,27 +196,27 @@ class Rows:
 
     # ------------------------------------------------------------------------------------------------------- headers
 
-    def header(self, now: float) -> Header | None:
+    def header(self, now: float) -> rules.Header | None:
         """Return the header, without its metadata; None: there is no session, or it has expired."""
         row = self._execute(f"SELECT head, updated, expires, owner FROM sessions {_OF}").fetchone()
         if row is None:
             return None
-        header = Header.unpack(self._key, row[0], updated=row[1], expires=row[2])
+        header = rules.Header.unpack(self._key, row[0], updated=row[1], expires=row[2])
         if header.owner != row[3]:
             raise CorruptRecord("its owner in the column differs from its owner in the header", key=self._key)
         return header if header.alive(now) else None
 
-    def alive(self, now: float) -> Header:
+    def alive(self, now: float) -> rules.Header:
         """Return the header; raise `SessionNotFound` without one."""
         if (header := self.header(now)) is None:
-            raise missing(self._key)
+            raise rules.missing(self._key)
         return header
 
-    def with_metadata(self, header: Header) -> Header:
+    def with_metadata(self, header: rules.Header) -> rules.Header:
         """Return the header with its metadata."""
         return header.with_metadata(self._execute(f"SELECT metadata FROM sessions {_OF}").fetchone()[0])
 
-    def store(self, header: Header, *, metadata: bool = False) -> None:
+    def store(self, header: rules.Header, *, metadata: bool = False) -> None:
         """Write the header, and its metadata if they have changed: an append does not write them again."""
         values = (header.updated, header.expires, header.owner, header.pack())
         self._execute(f"INSERT OR IGNORE INTO sessions {_NEW}", *values, None)
@@ -266,7 +252,7 @@ class Rows:
         for head, size in self._execute(sql, first, until):
             yield Record.unpack(self._key, head), size
 
-    def after(self, header: Header, since: Version) -> list[Record] | None:
+    def after(self, header: rules.Header, since: Version) -> list[Record] | None:
         """Return the records after a version; None if no stored record ends there."""
         if not header.may_continue(since):
             return None
@@ -275,13 +261,13 @@ class Rows:
         found: list[Record] = []
         for record in self.backwards(MAX_NUMBER):
             if record.rounds_until == since.rounds and record.tip != since.tip:
-                raise regressed(self._key, header.version, since)
+                raise rules.regressed(self._key, header.version, since)
             if record.rounds_until <= since.rounds:
                 return found[::-1] if record.rounds_until == since.rounds else None
             found.append(record)
         return found[::-1] if since.rounds == header.start == 0 else None
 
-    def near(self, near: Near) -> Near:
+    def near(self, near: rules.Near) -> rules.Near:
         """Return the records that `needs` has named."""
         end = MAX_NUMBER if near.keep is None else near.keep
         first, dropped = None, 0
@@ -293,7 +279,7 @@ class Rows:
                 dropped += size
         below = None if near.keep is None else next(self.backwards(end), None)
         cut = sum(size for _, size in self.heads(end, MAX_NUMBER))
-        return Near(near.keep, near.drop, below, cut, first, dropped)
+        return rules.Near(near.keep, near.drop, below, cut, first, dropped)
 
     def cut(self, first: int, until: int) -> None:
         """Remove the records of some turns."""
@@ -307,12 +293,12 @@ class Rows:
 
     # ------------------------------------------------------------------------------------------------------- changes
 
-    def change(self, id: str) -> Remembered | None:
+    def change(self, id: str) -> rules.Remembered | None:
         """Return a change that the session remembers."""
         row = self._execute(f"SELECT answer FROM changes {_OF} AND id = ?3", id).fetchone()
-        return None if row is None else Remembered.unpack(self._key, row[0])
+        return None if row is None else rules.Remembered.unpack(self._key, row[0])
 
-    def remember(self, id: str, place: int, change: Remembered) -> None:
+    def remember(self, id: str, place: int, change: rules.Remembered) -> None:
         """Store a change, and from time to time forget the old ones."""
         if place % REMEMBERED_CHANGES == 0:
             self._execute(f"DELETE FROM changes {_OF} AND place <= ?3", place - REMEMBERED_CHANGES)
@@ -323,14 +309,17 @@ class Rows:
     def listed(self, query: Query, now: float) -> Iterator[SessionInfo | CorruptRecord | None]:
         """Yield the sessions of a query in the order of a page, as an index has them."""
         updated, session = query.after or (None, None)
-        values = {"namespace": query.namespace, "owner": query.owner, "updated": updated, "session": session}
+        values: dict[str, str | float | None] = {"namespace": query.one_namespace, "owner": query.owner}
+        values |= {"prefix": query.prefix, "updated": updated, "session": session}
         sql = "SELECT session FROM sessions WHERE namespace = :namespace"
+        if query.prefix:
+            sql += " AND substr(session, 1, length(:prefix)) = :prefix"
         if query.owner is not None:
             sql += " AND owner = :owner"
         if query.after is not None:
             sql += " AND updated <= :updated AND (updated < :updated OR session > :session)"
         for (session,) in self._database.execute(f"{sql} ORDER BY updated DESC, session", values):
-            rows = Rows(self._database, Key(query.namespace, session))
+            rows = Rows(self._database, Key(query.one_namespace, session))
             try:
                 header = rows.header(now)
                 yield None if header is None else rows.with_metadata(header).info(now)
