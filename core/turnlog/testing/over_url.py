@@ -24,6 +24,7 @@ from ..values.change import check_ttl
 from ..values.key import Key
 from ..values.query import Query
 from . import (
+    _bad_input,
     _cancelling,
     _concurrency,
     _conditions,
@@ -88,7 +89,7 @@ TRUST: Final[dict[str, tuple[type[ContractBase], ...]]] = {
     "corrupt": (),
     "tenant": (_namespaces.Namespaces,),
     "owner": (_owners.Owners,),
-    "limits": (_limits.Limits,),
+    "limits": (_limits.Limits, _bad_input.BadInput),
     "time": (_expiring.Expiring,),
 }
 """The chapters of the kit, by the name of what they test."""
