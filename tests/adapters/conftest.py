@@ -12,6 +12,7 @@ from adapters.stacks import STACKS, url_of
 
 FRAMEWORKS: dict[str, str] = {
     "claude_agent_sdk": "claude_agent_sdk",
+    "langgraph": "langgraph",
     "openai_agents": "agents",
     "pydantic_ai": "pydantic_ai",
 }

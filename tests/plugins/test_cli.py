@@ -586,6 +586,29 @@ def test_show_prints_turns_with_numbers_times_roles_and_calls(store: Kept, capsy
     )
 
 
+def test_show_prints_the_messages_of_langchain(store: Kept, capsys: Any) -> None:
+    call = {"name": "weather", "args": {"city": "Paris"}, "id": "c1", "type": "tool_call"}
+    messages: list[dict[str, object]] = [
+        {"type": "system", "content": "Be brief."},
+        {"type": "human", "content": [{"type": "text", "text": "Weather?"}], "name": "ann"},
+        {"type": "ai", "content": "I will look.", "tool_calls": [call]},
+        {"type": "tool", "content": "sunny", "tool_call_id": "c1"},
+        {"type": "AIMessageChunk", "content": "Sunny.", "tool_calls": []},
+        {"type": "narrator", "content": "The end."},
+    ]
+    append(store, "s", *[Message.from_dict(one) for one in messages])
+    assert main(["show", "s"]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "  system: Be brief.",
+        "  user ann: Weather?",
+        "  assistant: I will look.",
+        '  assistant calls weather({"city": "Paris"}) as c1',
+        "  tool c1: sunny",
+        "  assistant: Sunny.",
+        "  item: The end.",
+    ]
+
+
 def test_show_prints_the_calls_and_results_of_responses(store: Kept, capsys: Any) -> None:
     call: dict[str, object] = {"type": "function_call", "call_id": "c1", "name": "weather"}
     call["arguments"] = '{"city": "Paris"}'
