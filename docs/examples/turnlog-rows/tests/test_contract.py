@@ -8,7 +8,7 @@ from typing import Unpack
 
 import pytest
 
-from turnlog import Backend, CorruptRecord, Store
+from turnlog import Backend, CorruptRecord, Store, user
 from turnlog.testing import BackendContract, BackendOptions, DamageContract
 from turnlog.testing.crowd import crowd
 from turnlog.testing.simulation import Simulation, simulate
@@ -31,6 +31,20 @@ def test_another_file_is_damage(tmp_path: Path) -> None:
     (tmp_path / "chats.db").write_bytes(b"no database" * 1_000)
     with pytest.raises(CorruptRecord, match=r"chats\.db is damaged"):
         asyncio.run(Store(RowsBackend(str(tmp_path / "chats.db"))).load("alice"))
+
+
+def test_an_owner_in_the_column_that_differs_is_damage(tmp_path: Path) -> None:
+    path = str(tmp_path / "chats.db")
+
+    async def main() -> None:
+        async with Store(RowsBackend(path)) as store:
+            await store.append("alice", [user("Hello")], owner="u1")
+            with closing(sqlite3.connect(path, isolation_level=None)) as database:
+                database.execute("UPDATE sessions SET owner = 'u2'")
+            with pytest.raises(CorruptRecord, match="its owner in the column differs"):
+                await store.load("alice")
+
+    asyncio.run(main())
 
 
 class OverRows(Simulation):
