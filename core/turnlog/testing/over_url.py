@@ -24,6 +24,8 @@ from ..values.change import check_ttl
 from ..values.key import Key
 from ..values.query import Query
 from . import (
+    _all_namespaces,
+    _bad_input,
     _cancelling,
     _concurrency,
     _conditions,
@@ -44,6 +46,7 @@ from . import (
     _opening,
     _owners,
     _paging,
+    _prefixes,
     _processes,
     _reading,
     _repeating,
@@ -67,6 +70,7 @@ TRUST: Final[dict[str, tuple[type[ContractBase], ...]]] = {
         _reading.Reading,
         _values.Values,
         _paging.Paging,
+        _prefixes.Prefixes,
         _describing.Describing,
         _counting.Counting,
         _namespace_lists.NamespaceLists,
@@ -86,9 +90,9 @@ TRUST: Final[dict[str, tuple[type[ContractBase], ...]]] = {
     "cancel": (_cancelling.Cancelling,),
     "crash": (_crashing.Crashing,),
     "corrupt": (),
-    "tenant": (_namespaces.Namespaces,),
+    "tenant": (_namespaces.Namespaces, _all_namespaces.AllNamespaces),
     "owner": (_owners.Owners,),
-    "limits": (_limits.Limits,),
+    "limits": (_limits.Limits, _bad_input.BadInput),
     "time": (_expiring.Expiring,),
 }
 """The chapters of the kit, by the name of what they test."""
