@@ -87,8 +87,8 @@ class SimulationBase(ABC):
         self.clock.advance(seconds)
 
     def __init__(self, dice: Random) -> None:
-        self.dice = dice
-        self.clock = Clock()
+        self.dice: Random = dice
+        self.clock: Clock = Clock()
         self.log: deque[str] = deque(maxlen=_SHOWN)
         """The last calls."""
         self._model: dict[str, Conversation | None] = dict.fromkeys(NAMES)
@@ -119,7 +119,7 @@ class SimulationBase(ABC):
         """
         _ = self.folder  # removed last
         self._storage = await self._ends.enter_async_context(self.backend())
-        self.clean = Store(self.stack(self._storage))
+        self.clean: Store = Store(self.stack(self._storage))
         for _ in range(writers):
             own = (
                 await self._ends.enter_async_context(self.backend())

@@ -68,11 +68,11 @@ class FaultyBackend(Layer):
         if sum(rates.values()) > 1:
             raise InvalidInput(f"the rates of all faults must add up to at most 1, not {sum(rates.values())}")
         self.rates: dict[str, float] = rates
-        self.crashed = False
+        self.crashed: bool = False
         """Whether every call fails until `restart`."""
         self.late: deque[Callable[[], Awaitable[object]]] = deque()
         """The writes that `deliver` will execute."""
-        self.dice = dice if dice is not None else Random(0)  # noqa: S311 - dice, not keys
+        self.dice: Random = dice if dice is not None else Random(0)  # noqa: S311 - dice, not keys
         self._next: deque[Fault] = deque()
 
     def fail_next(self, *faults: Fault) -> None:

@@ -215,7 +215,8 @@ class Report:
     """
 
     def __init__(self, backend: str, capabilities: Sequence[str], show: Callable[[str], object]) -> None:
-        self.backend, self.capabilities = backend, capabilities
+        self.backend: str = backend
+        self.capabilities: Sequence[str] = capabilities
         self.passed: Counter[str] = Counter()
         """Number of tests that passed."""
         self.broken: dict[str, list[str]] = defaultdict(list)
