@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from itertools import count
 from typing import Final, Literal
 
 from .access import Access
@@ -33,7 +32,9 @@ async def save(
         expect: As in `Store.save`.
         begins: Returns whether a message begins a turn.
     """
-    for tries in count(1):
+    tries = 0
+    while True:
+        tries += 1
         try:
             receipt = await _save_once(access, wanted, expect, begins)
         except (Conflict, SessionNotFound) as error:
@@ -46,7 +47,6 @@ async def save(
         else:
             warn_of_one_turn(access.key, receipt, len(wanted))
             return receipt
-    raise AssertionError
 
 
 async def _save_once(
