@@ -39,7 +39,7 @@ from turnlog import (
     user,
 )
 from turnlog.errors import ConfigError, CorruptRecord, InvalidInput, TooLarge
-from turnlog.limits import MAX_NUMBER, MAX_SEALED_MESSAGES, MAX_VALUES
+from turnlog.limits import MAX_NUMBER, MAX_SEALED_MESSAGES, MAX_SEALED_TURNS, MAX_VALUES
 from turnlog.rules import SessionState, page
 from turnlog.values import ExactVersion, SameSession
 from turnlog_memory import MemoryBackend
@@ -257,6 +257,18 @@ def test_a_version_is_read_back_from_its_text(version: Version) -> None:
 def test_what_is_no_version_is_refused(text: Any) -> None:
     with pytest.raises(InvalidInput):
         Version.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (SessionState.absent(Key("n", "s")).apply(Change(append=(record(),)), 0.0)[1], ": pass its attribute version"),
+        (str(VERSION), r": for the text of a version, pass Version.parse\(text\)"),
+    ],
+)
+async def test_an_error_about_a_version_names_the_remedy(given: Any, hint: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"since must be a Version, not .*{hint}$"):
+        await Store(MemoryBackend()).session("s", since=given)
 
 
 @pytest.mark.parametrize("part", ["epoch", "tip", "stamp"])
@@ -620,6 +632,14 @@ def test_a_seal_holds_a_limited_number_of_messages() -> None:
         state, _ = state.apply(Change(append=(record,)), 0.0)
     assert Record.seal(state.records[:2]).count == MAX_SEALED_MESSAGES
     with pytest.raises(TooLarge, match="seal of 30000 messages, the limit is 20000: seal fewer turns"):
+        Record.seal(state.records)
+
+
+def test_a_seal_holds_a_limited_number_of_turns() -> None:
+    change = Change(append=tuple(record(id=f"t{number}") for number in range(MAX_SEALED_TURNS + 1)))
+    state, _ = SessionState.absent(Key("n", "s")).apply(change, 0.0)
+    assert Record.seal(state.records[1:]).turns == MAX_SEALED_TURNS
+    with pytest.raises(InvalidInput, match="seal of 1025 turns, the limit is 1024"):
         Record.seal(state.records)
 
 
