@@ -578,6 +578,21 @@ def test_the_two_faces_of_a_body() -> None:
     assert one.messages == (user("hello"),)
 
 
+def test_a_record_is_a_key_of_a_set() -> None:
+    assert {record(), record(), record("other"), record(id="u")} == {record("other"), record(), record(id="u")}
+    assert record() != "hello"
+
+
+def test_dictionaries_of_a_damaged_session_name_it() -> None:
+    key = Key("n", "s")
+    _, session = SessionState.absent(key).apply(Change(append=(record(),)), 0.0)[0].read(0.0)
+    assert session.to_dicts() == [{"role": "user", "content": "hello"}]
+    broken = replace(session, records=(session.records[0].damaged("it is damaged"),))
+    with pytest.raises(CorruptRecord, match="it is damaged") as caught:
+        broken.to_dicts()
+    assert caught.value.key == key
+
+
 def test_a_record_is_equal_to_itself_whichever_face_was_asked_for() -> None:
     one, other = record(), record()
     assert one == other
