@@ -7,11 +7,11 @@ from contextlib import nullcontext, suppress
 from typing import Final, Literal
 
 from .access import Access
-from .errors import Conflict, CorruptRecord, SessionNotFound
+from .errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound
 from .rules.header import check_absent, unchanged_since
 from .rules.history import TurnRule, check_extends, check_replaces, common, divide, split_turns
 from .rules.one_turn import warn_of_one_turn
-from .values.change import ABSENT, ANY, PRESENT, Expect, Mark, Receipt
+from .values.change import ABSENT, ANY, PRESENT, Expect, Mark, Receipt, check_expect
 from .values.message import Message
 from .values.turn import Turn
 
@@ -32,6 +32,10 @@ async def save(
         expect: As in `Store.save`.
         begins: Returns whether a message begins a turn.
     """
+    if not wanted:
+        raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
+    if expect is not ANY:
+        check_expect(expect)
     tries = 0
     while True:
         tries += 1

@@ -13,6 +13,7 @@ import pytest
 from checkout import PACKAGES, PYPROJECT
 
 DRIVERS = {
+    "agents",
     "anthropic",
     "asyncmy",
     "asyncpg",
@@ -21,6 +22,9 @@ DRIVERS = {
     "hiredis",
     "httpx2",
     "hypothesis",
+    "jinja2",
+    "langchain_core",
+    "langgraph",
     "openai",
     "opentelemetry",
     "prometheus_client",
@@ -31,8 +35,10 @@ DRIVERS = {
     "redis",
     "rich",
     "sqlalchemy",
+    "starlette",
     "tiktoken",
     "tokenizers",
+    "uvicorn",
     "zstandard",
 }
 
@@ -44,11 +50,14 @@ MAY_IMPORT = {
     "turnlog_claude_agent_sdk": {"anyio", "claude_agent_sdk", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
+    "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "starlette", "turnlog", "uvicorn"},
+    "turnlog_langgraph": {"langchain_core", "langgraph", "turnlog"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
     "turnlog_new": {"cyclopts", "turnlog"},
     "turnlog_offline": {"turnlog"},
     "turnlog_openai": {"openai", "turnlog"},
+    "turnlog_openai_agents": {"agents", "turnlog"},
     "turnlog_pydantic_ai": {"pydantic", "pydantic_ai", "pydantic_core", "turnlog"},
     "turnlog_redis": {"hiredis", "msgspec", "redis", "turnlog"},
     "turnlog_sql": {"asyncmy", "asyncpg", "cyclopts", "msgspec", "sqlalchemy", "turnlog"},

@@ -92,13 +92,17 @@ _EXTRAS: Final = {
     "asyncpg": "postgresql",
     "cyclopts": "cli",
     "hiredis": "redis",
+    "jinja2": "inspect",
+    "markupsafe": "inspect",
     "openai": "openai",
     "opentelemetry": "telemetry",
     "redis": "redis",
     "rich": "cli",
     "sqlalchemy": "sql",
+    "starlette": "inspect",
     "tiktoken": "tiktoken",
     "tokenizers": "tokenizers",
+    "uvicorn": "inspect",
     "zstandard": "zstd",
 }
 """The drivers that turnlog's plugins import, and the extra that installs each."""
