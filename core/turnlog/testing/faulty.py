@@ -57,7 +57,7 @@ class FaultyBackend(Layer):
         rates: The probability of each random fault, from 0 to 1; together at most 1.
 
     Raises:
-        InvalidInput: A rate is no probability, or its name is no fault.
+        InvalidInput: A rate is not a probability, or its name is not a fault.
     """
 
     def __init__(self, inner: Backend, *, dice: Random | None = None, **rates: float) -> None:
@@ -80,7 +80,7 @@ class FaultyBackend(Layer):
         """Give the next calls these faults, one each; they come before random ones.
 
         Raises:
-            InvalidInput: A name is no fault.
+            InvalidInput: A name is not a fault.
         """
         for fault in faults:
             check_fault(fault)
@@ -91,7 +91,7 @@ class FaultyBackend(Layer):
         self.crashed = False
 
     async def deliver(self) -> None:
-        """Execute the oldest late write; its caller has long had an error."""
+        """Execute the oldest late write, whose caller has already received an error."""
         with suppress(TurnlogError):
             await self.late.popleft()()
 
@@ -142,7 +142,7 @@ class FaultyBackend(Layer):
             self.crashed, executed = True, self.dice.random() < 0.5
         if fault in {"crash", "lose_request", "lose_reply", "late"}:
             if executed:
-                with suppress(TurnlogError):  # a refusal is lost, too
+                with suppress(TurnlogError):  # the caller does not receive a refusal either
                     await call()
             raise unknown
         answer = await call()
@@ -177,7 +177,7 @@ class FaultyBackend(Layer):
 
 
 def check_fault(name: object) -> None:
-    """Refuse a name that is no fault.
+    """Refuse a name that is not a fault.
 
     Raises:
         InvalidInput: It is not one of `FAULTS`.
