@@ -47,9 +47,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types of the core, the plugins and the tests with mypy in strict mode."""
+    """Check the types with mypy in strict mode, and the completeness of the core's public types with pyright."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+    session.run("pyright", "--verifytypes", "turnlog", "--ignoreexternal")
 
 
 @nox.session

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -17,6 +18,7 @@ from turnlog import (
     Layer,
     Page,
     Query,
+    Session,
     SessionNotFound,
     Store,
     user,
@@ -101,6 +103,43 @@ async def test_a_list_that_goes_in_circles_ends_with_an_error() -> None:
     assert [(await anext(found)).key.session for _ in range(2)] == ["s", "s"]
     with pytest.raises(CorruptRecord, match="repeats pages"):
         await anext(found)
+
+
+async def test_a_list_of_namespaces_that_goes_in_circles_ends_with_an_error() -> None:
+    class Repeating(Layer):
+        async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
+            return await super().namespaces(limit=limit)
+
+    store = Store(Repeating(MemoryBackend()))
+    await store.append("s", [user("a")])
+    found = store.namespaces()
+    assert [await anext(found) for _ in range(2)] == ["default", "default"]
+    with pytest.raises(CorruptRecord, match="the list of namespaces repeats pages"):
+        await anext(found)
+
+
+async def test_an_export_skips_erased_sessions_and_reports_damaged_ones() -> None:
+    """Another task erases session `b` after its page was read; session `c` is damaged."""
+
+    class Changing(Layer):
+        async def page(self, query: Query) -> Page:
+            page = await super().page(query)
+            await self.inner.delete(Key("default", "b"))
+            return page
+
+        async def read(self, key: Key, **options: Any) -> Session:
+            if key.session == "c":
+                raise CorruptRecord("it is damaged", key=key)
+            return await super().read(key, **options)
+
+    store = Store(MemoryBackend())
+    for id in "abc":
+        await store.append(id, [user(id)], owner="ann")
+    found = Store(Changing(store.backend)).export_owner("ann")
+    assert [(await anext(found)).messages[0].text] == ["a"]
+    with pytest.raises(CorruptRecord, match="it is damaged") as caught:
+        await anext(found)
+    assert caught.value.key == Key("default", "c")
 
 
 async def test_several_damaged_sessions_are_one_error() -> None:

@@ -88,7 +88,7 @@ class Pipeline(Wrapper[AsyncPipeline]):
         self.summaries = summaries
         if isinstance(summaries, Summaries):
             summaries = msgspec.structs.replace(summaries, model=as_async(summaries.model))
-        self.wrapped = AsyncPipeline(
+        self.wrapped: AsyncPipeline = AsyncPipeline(
             store.wrapped,
             as_async(model),
             window=window,
