@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Final, ParamSpec
 
@@ -90,7 +91,7 @@ class TurnlogSessionRepository(SessionRepository):
             raise SessionException(f"Agent {session_agent.agent_id} in session {session_id} does not exist")
         session_agent.created_at = previous.created_at
         key = encode_id(session_id, session_agent.agent_id)
-        self._send(self._store.merge_metadata, key, {_OURS: session_agent.to_dict()}, expect=PRESENT)
+        self._send(self._store.merge_metadata, key, {_OURS: _plain(session_agent.to_dict())}, expect=PRESENT)
 
     # -------------------------------------------------------------------------------------------------------- messages
 
@@ -183,7 +184,7 @@ class TurnlogSessionRepository(SessionRepository):
 
     def _create(self, key: str, data: dict[str, Any], what: str) -> None:
         try:
-            self._send(self._store.merge_metadata, key, {_OURS: data}, expect=ABSENT)
+            self._send(self._store.merge_metadata, key, {_OURS: _plain(data)}, expect=ABSENT)
         except (Conflict, SessionNotFound) as error:  # SessionNotFound: it belongs to another owner
             raise SessionException(f"{what} already exists") from error
 
@@ -212,7 +213,7 @@ class TurnlogSessionRepository(SessionRepository):
         return session
 
     def _save_state(self, key: str, multi_agent: MultiAgentBase) -> None:
-        self._send(self._store.save, key, [{_OURS: multi_agent.serialize_state()}], expect=ANY)
+        self._send(self._store.save, key, [{_OURS: _plain(multi_agent.serialize_state())}], expect=ANY)
 
 
 def _late(session_id: str, agent_id: str, number: int) -> SessionException:
@@ -231,9 +232,18 @@ def _begins_turn(message: Message) -> bool:
     return message.role == "user" and not _has(message, "toolResult")
 
 
+def _plain(data: dict[str, Any]) -> dict[str, Any]:
+    """Return data as JSON keeps it: FileSessionManager also stores tuples as lists, and keys as strings."""
+    try:
+        plain: dict[str, Any] = json.loads(json.dumps(data))
+    except (TypeError, ValueError) as error:
+        raise InvalidInput(f"data of Strands cannot be stored as JSON: {error}") from error
+    return plain
+
+
 def _encoded(record: SessionMessage) -> Message:
     """Return the message that the model sees, with the rest of the record in one more entry."""
-    data = record.to_dict()
+    data = _plain(record.to_dict())
     shown = data["redact_message"] or data.pop("message")
     return Message.from_dict({**shown, _OURS: data})
 
