@@ -15,7 +15,7 @@ from strands.types.session import Session, SessionAgent, SessionMessage, Session
 import turnlog.sync
 from adapters.strands.agents import agent_of
 from turnlog import InvalidInput, user
-from turnlog.testing import FaultyBackend
+from turnlog.testing.faulty import FaultyBackend
 from turnlog_cli import main
 from turnlog_memory import MemoryBackend
 from turnlog_strands import TurnlogSessionRepository
@@ -225,7 +225,7 @@ def test_a_lost_answer_is_stored_once() -> None:
     with turnlog.sync.Store(backend) as store:
         repository = TurnlogSessionRepository(store)
         begin(repository)
-        backend.lose_answers(1)
+        backend.fail_next("delay", "lose_reply")  # it reads first
         repository.create_message("c", "a", record(0))
         assert texts(repository) == ["hello"]
 
