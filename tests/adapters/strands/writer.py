@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from itertools import count
 
-from strands.types.exceptions import SessionException
+from strands.types.exceptions import EventLoopException, SessionException
 
 import turnlog.sync
 from adapters.strands.agents import agent_of
@@ -29,7 +29,7 @@ def main(url: str, name: str) -> None:
                     break
                 try:
                     agent_of(repository, line.strip())(f"{name}-{number}")
-                except SessionException:
+                except (SessionException, EventLoopException):  # Strands wraps it in the middle of a run
                     continue
                 answered.append(f"{name}-{number}")
             print(number, *answered, flush=True)
