@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any, Final, ParamSpec
 from urllib.parse import unquote
@@ -24,8 +23,8 @@ _OURS: Final = "llama_index"
 class TurnlogChatStore(BaseChatStore):
     """A `BaseChatStore` for `ChatMemoryBuffer` and `ChatSummaryMemoryBuffer`.
 
-    Each key is a session with the id `encode_id(key)`.  A message of the user, and the messages that answer it, are
-    stored as turns when they are set; each added message is a turn.  All methods may be called from any thread, and in
+    Each key is a session with the id `encode_id(key)`.  An added message is a turn.  Messages that are
+    set together are stored as turns that begin with the user.  All methods may be called from any thread, and in
     a running event loop.  If the answer to a write is lost, the write is sent again, and stored once.
 
     Args:
@@ -81,7 +80,7 @@ class TurnlogChatStore(BaseChatStore):
             return [_decoded(message) for message in session.messages] or None
 
     def delete_message(self, key: str, idx: int) -> ChatMessage | None:
-        """Remove the message at an index, and return it; None if there is none.  Negative indexes count from the end."""
+        """Remove the message at an index, and return it; None if there is none.  -1 is the last one."""
         while True:
             try:
                 session = self._store.session(encode_id(key))
@@ -134,7 +133,7 @@ def _encoded(message: ChatMessage) -> dict[str, Any]:
     if not isinstance(message, ChatMessage):
         raise InvalidInput(f"a message must be a ChatMessage of LlamaIndex, not {type(message).__name__}")
     try:
-        data: dict[str, Any] = json.loads(json.dumps(message.model_dump(mode="json")))
+        data: dict[str, Any] = message.model_dump(mode="json")
     except ValueError as error:
         raise InvalidInput(f"a message cannot be stored as JSON: {error}") from error
     data["content"] = data.pop("blocks")

@@ -95,7 +95,7 @@ def test_a_message_of_another_process_is_not_overwritten(store: turnlog.sync.Sto
     first, second = TurnlogSessionRepository(store), TurnlogSessionRepository(store)
     begin(first)
     first.create_message("c", "a", record(0, "one"))
-    with pytest.raises(SessionException, match="Message 0 already exists .* make a new agent"):
+    with pytest.raises(SessionException, match=r"Message 0 already exists .* make a new agent"):
         second.create_message("c", "a", record(0, "two"))
     assert texts(first) == ["one"]
 
