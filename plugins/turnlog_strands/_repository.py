@@ -12,7 +12,18 @@ from strands.types.session import Session, SessionAgent, SessionMessage
 
 import turnlog
 import turnlog.sync
-from turnlog import ABSENT, ANY, PRESENT, Conflict, InvalidInput, Message, OutcomeUnknown, SessionNotFound, encode_id
+from turnlog import (
+    ABSENT,
+    ANY,
+    PRESENT,
+    Conflict,
+    IdReused,
+    InvalidInput,
+    Message,
+    OutcomeUnknown,
+    SessionNotFound,
+    encode_id,
+)
 
 if TYPE_CHECKING:
     from strands.multiagent import MultiAgentBase
@@ -121,7 +132,7 @@ class TurnlogSessionRepository(SessionRepository):
                     expect=session.version,
                     begins_turn=lambda _: False,
                 )
-        except Conflict as error:
+        except (Conflict, IdReused) as error:  # IdReused: another process has stored this round of the turn
             raise _late(session_id, agent_id, number) from error
 
     def read_message(self, session_id: str, agent_id: str, message_id: int, **kwargs: Any) -> SessionMessage | None:
