@@ -1,40 +1,47 @@
-"""Two requests in one chat at the same time: a persisted SimpleChatStore loses a turn, turnlog keeps both.
+"""A history with one message that cannot be stored: SQLAlchemyChatStore loses the history, turnlog keeps it.
 
-Each request loads the store, adds a turn and persists the store, as in LlamaIndex's documentation of chat stores.
+SQLAlchemyChatStore first deletes the stored messages, in a transaction of its own.  A crash at that time has the same
+effect.
 """
 
 from __future__ import annotations
 
+import asyncio
+from contextlib import suppress
 from tempfile import TemporaryDirectory
 
-from llama_index.core.llms import ChatMessage, MessageRole
-from llama_index.core.storage.chat_store import BaseChatStore, SimpleChatStore
+from llama_index.core.llms import ChatMessage
+from llama_index.core.storage.chat_store.sql import SQLAlchemyChatStore
 
 import turnlog.sync
 from turnlog_llama_index import TurnlogChatStore
 
-
-def answer(chats: BaseChatStore, text: str) -> None:
-    """Add a message of the user, and the answer."""
-    chats.add_message("c", ChatMessage(text))
-    chats.add_message("c", ChatMessage("Noted.", role=MessageRole.ASSISTANT))
+HISTORY = [ChatMessage("I am allergic to nuts."), ChatMessage("I live in Paris.")]
+LONGER = [*HISTORY, ChatMessage("What may I eat?", additional_kwargs={"request": object()})]
 
 
-def questions(chats: BaseChatStore) -> int:
-    """Return the number of messages of the user."""
-    return sum(message.role == MessageRole.USER for message in chats.get_messages("c"))
+async def theirs(path: str) -> int:
+    """Return the number of messages that SQLAlchemyChatStore keeps."""
+    chats = SQLAlchemyChatStore("chats", f"sqlite+aiosqlite:///{path}")
+    await chats.set_messages("c", HISTORY)
+    with suppress(ValueError):
+        await chats.set_messages("c", LONGER)
+    kept = len(await chats.get_messages("c"))
+    engine, _ = await chats._setup_connections()  # noqa: SLF001 - the class has no method that closes it
+    await engine.dispose()
+    return kept
+
+
+def ours(url: str) -> int:
+    """Return the number of messages that turnlog keeps."""
+    with turnlog.sync.open_store(url) as store:
+        chats = TurnlogChatStore(store)
+        chats.set_messages("c", HISTORY)
+        with suppress(ValueError):
+            chats.set_messages("c", LONGER)
+        return len(chats.get_messages("c"))
 
 
 with TemporaryDirectory() as folder:
-    path = f"{folder}/chats.json"
-    first, second = SimpleChatStore.from_persist_path(path), SimpleChatStore.from_persist_path(path)
-    answer(first, "I am allergic to nuts.")
-    first.persist(path)
-    answer(second, "I live in Paris.")
-    second.persist(path)  # also replaces the other request's turn
-    print("SimpleChatStore:", questions(SimpleChatStore.from_persist_path(path)), "of 2 turns")
-
-    with turnlog.sync.open_store(f"sqlite:///{folder}/chat.db") as store:
-        answer(TurnlogChatStore(store), "I am allergic to nuts.")
-        answer(TurnlogChatStore(store), "I live in Paris.")
-        print("turnlog:", questions(TurnlogChatStore(store)), "of 2 turns")
+    print("SQLAlchemyChatStore:", asyncio.run(theirs(f"{folder}/chats.db")), "of 2 messages")
+    print("turnlog:", ours(f"sqlite:///{folder}/turnlog.db"), "of 2 messages")

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -49,12 +50,13 @@ def test_two_processes_lose_and_double_nothing(stack: str, tmp_path: Path) -> No
 
 def check(session: turnlog.Session, answered: set[str]) -> None:
     """Fail unless no message is stored twice, and each answered question is in one whole turn."""
-    records = [message.to_dict() for message in session.messages]
+    records: list[Any] = [message.to_dict() for message in session.messages]
     assert [record["strands"]["message_id"] for record in records] == list(range(len(records)))
     whole: list[str] = []
     asked: list[str] = []
     for turn in session.turns:
-        question = turn.messages[0].to_dict()["content"][-1].get("text")
+        first: Any = turn.messages[0].to_dict()
+        question = first["content"][-1].get("text")
         asked.append(question)
         if len(turn.messages) == 4 and not turn.open:
             whole.append(question)
