@@ -86,7 +86,9 @@ def run(folder: Path, files: Sequence[str], *, plugin: str, url: str, options: S
 
 
 def _read(report: Path, used: frozenset[str]) -> Outcomes:
-    passed, failed, skipped = set(), {}, {}
+    passed: set[str] = set()
+    failed: dict[str, str] = {}
+    skipped: dict[str, str] = {}
     for case in ET.parse(report).iter("testcase"):  # noqa: S314 - pytest has just written it
         name = case.attrib["name"]
         for kind, found in (("failure", failed), ("error", failed), ("skipped", skipped)):

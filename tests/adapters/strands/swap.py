@@ -8,7 +8,7 @@ from typing import Any
 
 import strands.session
 import strands.storage
-import tests.fixtures.mock_session_repository as mock  # the published tests, in the working directory
+import tests.fixtures.mock_session_repository as mock  # type: ignore[import-not-found]  # of the published tests
 from strands.session.repository_session_manager import RepositorySessionManager
 
 import turnlog.sync
