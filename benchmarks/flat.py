@@ -25,7 +25,7 @@ from turnlog.rules import Header
 
 PER_COMMIT = 1000  # turns
 COLUMNS = ("epoch", "generation", "rounds", "start", "messages_until", "bytes", "owner", "expires")
-NAMED = ", ".join(("namespace", "session", "updated", "head", *COLUMNS))
+NAMED = ", ".join(("namespace", "session", "updated", "times", "head", *COLUMNS))
 
 
 async def fill_sessions(store, many: int) -> None:
@@ -44,12 +44,14 @@ async def fill_sessions(store, many: int) -> None:
     def row(n: int) -> tuple:
         name = f"s{n}"
         packed = msgspec.structs.replace(header, key=Key("default", name)).pack()
-        return (b"default", name.encode(), float(n), packed, *columns)
+        return (b"default", name.encode(), float(n), float(n), packed, *columns)  # none of them expires
 
-    rows = [row(n) for n in range(1, many + 1)]
-    width = len(rows[0])
+    rows = (row(n) for n in range(1, many + 1))
+    width = len(columns) + 5
     if sqlite:
+        connection.execute("BEGIN")
         connection.executemany(f"INSERT INTO turnlog_sessions ({NAMED}) VALUES ({', '.join('?' * width)})", rows)
+        connection.execute("COMMIT")
     else:
         places = ", ".join(f"${place + 1}" for place in range(width))
         sql = f"INSERT INTO turnlog_sessions ({NAMED}) VALUES ({places})"

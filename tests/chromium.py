@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -79,6 +80,29 @@ class Chromium:
         answer = self._ask("Runtime.evaluate", session=self._session, **asked)
         assert "exceptionDetails" not in answer, answer
         return answer["result"].get("value")
+
+    def show(self, *, width: int, height: int, dark: bool = False) -> None:
+        """Set the size of the window and the colour scheme."""
+        self._ask(
+            "Emulation.setDeviceMetricsOverride",
+            session=self._session,
+            width=width,
+            height=height,
+            deviceScaleFactor=1,
+            mobile=width < 600,
+        )
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self._ask("Emulation.setEmulatedMedia", session=self._session, features=[scheme])
+
+    def picture(self) -> bytes:
+        """Return the visible part of the page as PNG."""
+        return base64.b64decode(self._ask("Page.captureScreenshot", session=self._session, format="png")["data"])
+
+    def press(self, key: str) -> None:
+        """Press and release a key, such as `j`."""
+        for kind in ("keyDown", "keyUp"):
+            text = {"text": key} if kind == "keyDown" and len(key) == 1 else {}
+            self._ask("Input.dispatchKeyEvent", session=self._session, type=kind, key=key, **text)
 
     def until(self, script: str) -> Any:
         """Wait until an expression is true, and return its value."""

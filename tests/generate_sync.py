@@ -45,7 +45,7 @@ from ..turn_writer import TurnWriter as AsyncTurnWriter
 from ..values.change import Expect, Mark, Receipt
 from ..values.json_value import JSON
 from ..values.message import Message, MessageLike
-from ..values.session import Erased, Session, SessionInfo
+from ..values.session import Erased, Page, Session, SessionInfo
 from ..values.turn import Turn
 from ..values.version import Version
 from .iteration import iterate

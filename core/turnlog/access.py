@@ -7,7 +7,7 @@ from typing import Literal, NamedTuple, Protocol
 
 from .backend import Backend
 from .errors import SessionNotFound
-from .rules.header import is_met
+from .rules.header import expiry_is_due, is_met, missing, naming_owner
 from .rules.window import cut_off, exact
 from .values.change import ANY, Expect, Mark, Receipt
 from .values.ids import new_id
@@ -15,8 +15,9 @@ from .values.key import Key
 from .values.message import Message
 from .values.record import Record
 from .values.session import Session, SessionInfo, decoded
+from .values.version import Version
 
-__all__ = ["Access"]
+__all__ = ["Access", "read_owned"]
 
 
 class _Read(Protocol):
@@ -33,6 +34,32 @@ class _Commit(Protocol):
     def __call__(
         self, key: Key, *, append: tuple[Record, ...] = (), keep: int | None = None, expect: Expect
     ) -> Awaitable[Receipt]: ...
+
+
+async def read_owned(
+    backend: Backend,
+    owner: str,
+    key: Key,
+    last: int | None,
+    before: int | None,
+    since: Version | None,
+    *,
+    touch: bool,
+) -> Session:
+    """Read a session as `Backend.read` does, if it belongs to an owner.
+
+    Raises:
+        SessionNotFound: The session does not exist, or has another owner.
+    """
+    # compare the owner before the time to live is restarted: a view must not keep another owner's session alive
+    with naming_owner(owner):
+        session = await backend.read(key, last=last, before=before, since=since, touch=False)
+    info = session.info
+    if info.owner != owner:
+        raise missing(key, owner)
+    if touch and expiry_is_due(info.ttl if info.ttl is not None else backend.ttl, info.expires_in):
+        await backend.read(key, last=0)
+    return session
 
 
 class Access(NamedTuple):

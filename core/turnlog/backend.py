@@ -20,8 +20,9 @@ from .rules.totals import totals_of
 from .values.capability import Capability
 from .values.change import Change, Expect, Receipt, check_ttl
 from .values.key import Key
+from .values.query import Query
 from .values.record import Record
-from .values.session import Page, Query, Session
+from .values.session import Page, Session
 from .values.totals import Totals
 from .values.version import Version
 
@@ -139,9 +140,12 @@ class Backend(ABC):
 
     @abstractmethod
     async def page(self, query: Query) -> Page:
-        """Return a page of unexpired sessions, most recently updated first.  No time to live is restarted.
+        """Return a page of unexpired sessions.  No time to live is restarted.
 
         A damaged session is left out of `Page.infos` and reported in `Page.damaged`.
+
+        Raises:
+            Unsupported: The query is of all namespaces, and the backend cannot list them.
         """
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:  # noqa: ARG002
@@ -238,11 +242,7 @@ class Backend(ABC):
         self._closed = True
 
     def check_open(self) -> None:
-        """Refuse a call while the backend is closed.  The four methods call this first.
-
-        Raises:
-            Closed: The backend is closed, or needs to be opened first.
-        """
+        """Raise `Closed` if the backend is closed, or needs to be opened first.  The four methods call this first."""
         if self._closed:
             raise Closed(f"{self.location or 'the store'} is not open: use it inside its 'with' block, or after open()")
 

@@ -14,14 +14,17 @@ from typing import Final, TypeVar
 
 from .access import Access
 from .errors import Conflict, InvalidInput
-from .rules.header import check_condition, is_met, unchanged_since
+from .rules.header import check_condition, is_met, naming_owner, unchanged_since
 from .rules.history import rewound
-from .values.change import Change, Expect, Receipt
+from .values.change import Change, Expect, Receipt, check_expect
+from .values.ids import check_id, new_id
+from .values.json_value import check_number
+from .values.key import Key
 from .values.message import Message
 from .values.session import Session
 from .values.turn import Turn
 
-__all__ = ["find_turn", "pop", "pop_messages", "rewind", "trim"]
+__all__ = ["find_turn", "fork", "pop", "pop_messages", "rewind", "trim"]
 
 _T = TypeVar("_T")
 
@@ -32,8 +35,25 @@ _SEARCHED: Final = 256
 """Minimum number of messages in each read of `find_turn`, except the last one."""
 
 
-async def rewind(access: Access, *, turns: int | None, messages: int | None, expect: Expect) -> Receipt:
+async def fork(access: Access, target: Key, at: int | None, expect: Expect, change_id: str | None) -> Receipt:
+    """Implement `Store.fork`."""
+    if at is not None:
+        check_number(at, "at", least=0)
+    check_expect(expect)
+    id = new_id() if change_id is None else check_id(change_id, "change id")
+    if access.key == target:
+        raise InvalidInput(f"session {target.session!r} cannot be forked onto itself: choose another target")
+    with naming_owner(access.owner):
+        return await access.backend.copy(access.key, target, at=at, change_id=id, expect=expect, for_owner=access.owner)
+
+
+async def rewind(access: Access, turns: int | None, messages: int | None, expect: Expect) -> Receipt:
     """Implement `Store.rewind`."""
+    if (turns is None) == (messages is None):
+        given = "neither" if turns is None else "both"
+        raise InvalidInput(f"rewind takes turns= or messages=, but got {given}: write rewind(id, turns=1)")
+    check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
+    check_expect(expect)
 
     async def attempt() -> Receipt:
         session = await access.window(messages or 0)
@@ -63,6 +83,8 @@ async def pop(access: Access) -> Turn | None:
 
 async def pop_messages(access: Access, n: int, expect: Expect) -> list[Message]:
     """Implement `Store.pop_messages`."""
+    check_number(n, "n", least=1)
+    check_expect(expect)
 
     async def attempt() -> list[Message]:
         session = await _end(access, n)
@@ -79,6 +101,8 @@ async def pop_messages(access: Access, n: int, expect: Expect) -> list[Message]:
 
 async def trim(access: Access, before: int, expect: Expect) -> Receipt:
     """Implement `Store.trim`."""
+    check_number(before, "before", least=0)
+    check_expect(expect)
 
     async def attempt() -> Receipt:
         info = await access.info()

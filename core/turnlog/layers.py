@@ -20,8 +20,9 @@ from .values.change import Change, Expect, Receipt
 from .values.json_value import JSON
 from .values.key import Key
 from .values.message import Message, check_values
+from .values.query import Query
 from .values.record import Record
-from .values.session import Page, Query, Session
+from .values.session import Page, Session
 from .values.totals import Totals
 from .values.version import Version
 

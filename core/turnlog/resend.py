@@ -10,16 +10,22 @@ from .errors import AccessError, InvalidInput, OutcomeUnknown, Unavailable
 from .event_loop import check_event_loop
 from .values.change import Receipt
 
-__all__ = ["DELAYS", "send_again", "without_change"]
+__all__ = ["DELAYS", "check_resendable", "send_again"]
 
 DELAYS: Final = (0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4, 12.8)
 """Seconds before each further attempt: about 25 in total, longer than most fail-overs."""
 
 
-def without_change(error: object) -> InvalidInput:
-    """Return the error about an argument of `Store.resend` that holds no change to send."""
+def check_resendable(error: object) -> None:
+    """Refuse an argument of `Store.resend` that holds no change to send.
+
+    Raises:
+        InvalidInput: It is not an `OutcomeUnknown`, or has no change or no key.
+    """
+    if isinstance(error, OutcomeUnknown) and error.change is not None and error.key is not None:
+        return
     what = "one without a change" if isinstance(error, OutcomeUnknown) else type(error).__name__
-    return InvalidInput(
+    raise InvalidInput(
         f"resend takes an OutcomeUnknown of a write, not {what}: call the method that failed again, with the same "
         "turn_id if it takes one"
     )

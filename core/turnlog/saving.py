@@ -8,11 +8,11 @@ from itertools import count
 from typing import Final, Literal
 
 from .access import Access
-from .errors import Conflict, CorruptRecord, SessionNotFound
+from .errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound
 from .rules.header import check_absent, unchanged_since
 from .rules.history import TurnRule, check_extends, check_replaces, common, divide, split_turns
 from .rules.one_turn import warn_of_one_turn
-from .values.change import ABSENT, ANY, PRESENT, Expect, Mark, Receipt
+from .values.change import ABSENT, ANY, PRESENT, Expect, Mark, Receipt, check_expect
 from .values.message import Message
 from .values.turn import Turn
 
@@ -33,6 +33,10 @@ async def save(
         expect: As in `Store.save`.
         begins: Returns whether a message begins a turn.
     """
+    if not wanted:
+        raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
+    if expect is not ANY:
+        check_expect(expect)
     for tries in count(1):
         try:
             receipt = await _save_once(access, wanted, expect, begins)

@@ -9,25 +9,25 @@ from sys import modules
 from typing import Literal, Self, TypeVar
 
 from . import editing, listing, saving
-from .access import Access
+from .access import Access, read_owned
 from .backend import Backend
 from .backend_check import check_backend
 from .errors import InvalidInput, OutcomeUnknown
 from .event_loop import check_event_loop
 from .layers import Layer, find_layer
-from .resend import DELAYS, send_again, without_change
-from .rules.header import expiry_is_due, missing, naming_owner
+from .resend import DELAYS, check_resendable, send_again
 from .rules.history import TurnRule, check_rule, split_turns
 from .rules.window import exact
 from .turn_writer import TurnWriter
-from .values.change import ANY, PRESENT, Change, Expect, Mark, Receipt, check_expect
+from .values.change import PRESENT, Change, Expect, Mark, Receipt
 from .values.ids import check_id, check_namespace, nested_namespace, new_id
 from .values.ids import new_session_id as _new_session_id
 from .values.json_value import JSON, check_number
 from .values.key import Key, cached_key
 from .values.message import Message, MessageLike, as_messages, as_turn
+from .values.query import Query
 from .values.record import Record
-from .values.session import Erased, Session, SessionInfo, decoded
+from .values.session import Erased, Page, Session, SessionInfo, decoded
 from .values.turn import Turn
 from .values.version import Version
 
@@ -68,16 +68,14 @@ class Store:
     ) -> None:
         check_backend(backend)
         check_namespace(namespace)
-        if retain is not None:
-            check_number(retain, "retain", least=1)
-        if max_session_bytes is not None:
-            check_number(max_session_bytes, "max_session_bytes", least=1)
+        for name, limit in (("retain", retain), ("max_session_bytes", max_session_bytes)):
+            if limit is not None:
+                check_number(limit, name, least=1)
         self.backend = backend
         self.namespace = namespace
         self.retain = retain
         self.max_session_bytes = max_session_bytes
-        self._is_view = False
-        self._is_tenant = False
+        self._is_view = self._is_tenant = False
         self._as_read = backend.as_read if isinstance(backend, Layer) else None
 
     # ---------------------------------------------------------------------------------------------------------- views
@@ -202,20 +200,7 @@ class Store:
         """Read a session, if it belongs to the view's owner."""
         if self.owner is None:
             return self.backend.read(key, last=last, before=before, since=since, touch=touch)
-        return self._read_owned(self.owner, key, last, before, since, touch=touch)
-
-    async def _read_owned(
-        self, owner: str, key: Key, last: int | None, before: int | None, since: Version | None, *, touch: bool
-    ) -> Session:
-        # compare the owner before the time to live is restarted: a view must not keep another owner's session alive
-        with naming_owner(owner):
-            session = await self.backend.read(key, last=last, before=before, since=since, touch=False)
-        info = session.info
-        if info.owner != owner:
-            raise missing(key, owner)
-        if touch and expiry_is_due(info.ttl if info.ttl is not None else self.backend.ttl, info.expires_in):
-            await self.backend.read(key, last=0)
-        return session
+        return read_owned(self.backend, self.owner, key, last, before, since, touch=touch)
 
     async def info(self, session_id: str) -> SessionInfo:
         """Return a session's info without its turns; its time to live is not restarted.
@@ -247,32 +232,56 @@ class Store:
         """
         return (await self._read(self._key(session_id), last=0)).info
 
-    async def sessions(self, *, owner: str | None = None) -> AsyncIterator[SessionInfo]:
-        """Yield the sessions, most recently updated first.  Sessions that change during the iteration may be missed.
+    async def list_sessions(
+        self, *, owner: str | None = None, prefix: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page:
+        """Return a page of the sessions, most recently updated first.  `Page.damaged` reports damaged sessions.
 
         Args:
-            owner: Yield only this owner's sessions; the empty string: sessions without an owner; None: all.
+            owner: Only sessions of this owner; the empty string: sessions without an owner; None: all.
+            prefix: Only sessions whose ids begin with this text, compared as bytes, without wildcards; None: all.  A
+                rare one takes a search of an index in an SQL database, and a scan of the namespace's index in Redis.
+            limit: The largest number of sessions, 1 to 1,000.
+            cursor: `Page.cursor` of the previous page of the same list; None: the first page.
+
+        Raises:
+            InvalidInput: An argument breaks a rule, or the cursor belongs to a list with other arguments.
+        """
+        query = self._query(owner, prefix, limit, cursor)
+        return await self.backend.page(query) if self._covers(owner) else Page(())
+
+    async def sessions(
+        self, *, owner: str | None = None, prefix: str | None = None, all_namespaces: bool = False
+    ) -> AsyncIterator[SessionInfo]:
+        """Yield the sessions on all pages of `list_sessions`.  Sessions that change meanwhile may be missed.
+
+        Args:
+            owner: As in `list_sessions`.
+            prefix: As in `list_sessions`.
+            all_namespaces: Include the sessions of all namespaces, one namespace after the other; not in a view.
 
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
+            InvalidInput: An argument breaks a rule, or `all_namespaces` is set in a view.
         """
-        self.backend.check_open()
-        if owner is not None and self.owner not in (None, owner):
-            return
-        async for info in listing.infos(self.backend, self.namespace, self.owner if owner is None else owner):
-            yield info
+        query = self._query(owner, prefix, every=all_namespaces)
+        if self._covers(owner):
+            async for info in listing.infos(self.backend, query):
+                yield info
 
-    async def export_owner(self, owner: str) -> AsyncIterator[Session]:
+    async def export_owner(self, owner: str, *, all_namespaces: bool = False) -> AsyncIterator[Session]:
         """Yield every session of an owner with all turns.  Sessions that change during the iteration are included.
 
+        Args:
+            owner: The owner.
+            all_namespaces: As in `sessions`.
+
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
         """
-        check_id(owner, "owner")
-        self.backend.check_open()
-        if self.owner in (None, owner):
-            read = partial(self.session, touch=False)
-            async for session in listing.export(self.backend, self.namespace, owner, read):
+        query = self._query(check_id(owner, "owner"), None, every=all_namespaces)
+        if self._covers(owner):
+            async for session in listing.export(self.backend, query, partial(self._read, touch=False)):
                 yield session
 
     async def namespaces(self) -> AsyncIterator[str]:
@@ -396,8 +405,7 @@ class Store:
             OutcomeUnknown: No try was answered; this is the same error.
             Conflict: The change was not stored, and the session no longer meets the change's condition.
         """
-        if getattr(error, "change", None) is None or error.key is None:
-            raise without_change(error)
+        check_resendable(error)
         if error.key.namespace != self.namespace or self.owner not in (None, error.change.for_owner):
             raise InvalidInput(f"the change belongs to another view than {self!r}: resend it with that view")
         return await send_again(self.backend, error, delays)
@@ -429,12 +437,8 @@ class Store:
             SessionNotFound: The session does not exist, and `expect` is `PRESENT`.
             InvalidInput: An argument breaks a rule.
         """
-        key, wanted = self._key(session_id), as_messages(messages)
-        if not wanted:
-            raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
-        if expect is not ANY:
-            check_expect(expect)
-        return await saving.save(self._access(key), wanted, expect, check_rule(begins_turn, wanted))
+        access, wanted = self._access(self._key(session_id)), as_messages(messages)
+        return await saving.save(access, wanted, expect, check_rule(begins_turn, wanted))
 
     async def fork(
         self, source: str, target: str, *, at: int | None = None, expect: Expect = None, change_id: str | None = None
@@ -452,15 +456,7 @@ class Store:
             SessionNotFound: The source does not exist.
             Conflict: The source does not meet `expect`, or the target exists.
         """
-        keys = self._key(source), self._key(target)
-        if at is not None:
-            check_number(at, "at", least=0)
-        check_expect(expect)
-        change_id = new_id() if change_id is None else check_id(change_id, "change id")
-        if source == target:
-            raise InvalidInput(f"session {source!r} cannot be forked onto itself: choose another target")
-        with naming_owner(self.owner):
-            return await self.backend.copy(*keys, at=at, change_id=change_id, expect=expect, for_owner=self.owner)
+        return await editing.fork(self._access(self._key(source)), self._key(target), at, expect, change_id)
 
     async def rewind(
         self, session_id: str, *, turns: int | None = None, messages: int | None = None, expect: Expect = None
@@ -481,13 +477,7 @@ class Store:
             Conflict: The session does not meet `expect`.
             InvalidInput: Neither or both numbers are given, or one is larger than the session.
         """
-        key = self._key(session_id)
-        if (turns is None) == (messages is None):
-            given = "neither" if turns is None else "both"
-            raise InvalidInput(f"rewind takes turns= or messages=, but got {given}: write rewind(id, turns=1)")
-        check_number(messages if turns is None else turns, "messages" if turns is None else "turns", least=1)
-        check_expect(expect)
-        return await editing.rewind(self._access(key), turns=turns, messages=messages, expect=expect)
+        return await editing.rewind(self._access(self._key(session_id)), turns, messages, expect)
 
     async def pop(self, session_id: str) -> Turn | None:
         """Remove the last turn and return it; return None if the session has none.
@@ -510,8 +500,6 @@ class Store:
             SessionNotFound: The session does not exist.
             Conflict: The session does not meet `expect`.
         """
-        check_number(n, "n", least=1)
-        check_expect(expect)
         return await editing.pop_messages(self._access(self._key(session_id)), n, expect)
 
     async def rewrite(
@@ -555,8 +543,6 @@ class Store:
             Conflict: The session does not meet `expect`.
             InvalidInput: No turn would remain.
         """
-        check_number(before, "before", least=0)
-        check_expect(expect)
         return await editing.trim(self._access(self._key(session_id)), before, expect)
 
     async def merge_metadata(
@@ -603,19 +589,20 @@ class Store:
         """
         return await self.backend.delete(self._key(session_id), expect=expect, for_owner=self.owner)
 
-    async def erase_owner(self, owner: str) -> Erased:
+    async def erase_owner(self, owner: str, *, all_namespaces: bool = False) -> Erased:
         """Remove every session of an owner; return their number, and a list of the data that may contain parts of them.
 
         A damaged session is removed if its owner can still be read; `Erased.damaged` reports the others.
 
+        Args:
+            owner: The owner.
+            all_namespaces: As in `sessions`.
+
         Raises:
             Conflict: A session is still listed, but cannot be removed.
         """
-        check_id(owner, "owner")
-        self.backend.check_open()
-        if self.owner not in (None, owner):
-            return Erased(0)
-        return await listing.erase(self.backend, self.namespace, owner)
+        query = self._query(check_id(owner, "owner"), None, every=all_namespaces)
+        return await listing.erase(self.backend, query) if self._covers(owner) else Erased(0)
 
     # -------------------------------------------------------------------------------------------------------- helpers
 
@@ -625,8 +612,20 @@ class Store:
         return _new_session_id()
 
     def _check_owner(self, owner: str | None) -> None:
-        if owner is not None and self.owner not in (None, owner):
+        if not self._covers(owner):
             raise InvalidInput(f"this view is for owner {self.owner!r}, not {owner!r}: use the original store")
+
+    def _covers(self, owner: str | None) -> bool:
+        return owner is None or self.owner in (None, owner)
+
+    def _query(
+        self, owner: str | None, prefix: str | None, limit: int = 100, cursor: str | None = None, *, every: bool = False
+    ) -> Query:
+        self.backend.check_open()
+        if every and self._is_view:
+            raise InvalidInput(f"all_namespaces needs the store itself, but this is the view {self!r}")
+        namespace, owner = None if every else self.namespace, self.owner if owner is None else owner
+        return Query(namespace=namespace, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
 
     def _key(self, session_id: str) -> Key:
         if "trio" in modules:

@@ -47,6 +47,12 @@ def next_step(error: BaseException, words: Sequence[str]) -> str:
     return ""
 
 
+def with_store(text: str, words: Sequence[str]) -> str:
+    """Return an error message with the given store in the command `turnlog migrate` that it names."""
+    url = option_in(words, "--store")
+    return text if url is None else text.replace("'turnlog migrate'", f"'turnlog migrate --store {quote(url)}'")
+
+
 def option_in(words: Sequence[str], name: str) -> str | None:
     """Return the value of an option on the command line; None if it is not given."""
     for word, value in zip(words, [*words[1:], ""], strict=True):

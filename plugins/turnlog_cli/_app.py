@@ -12,10 +12,10 @@ from cyclopts import App, CycloptsError, Parameter
 from turnlog import TurnlogError
 from turnlog.config import mask
 
-from ._advice import next_step, option_in, usage
+from ._advice import next_step, option_in, usage, with_store
 from ._commands import add_commands
 from ._help import HelpFormatter
-from ._options import Namespace, StoreURL
+from ._options import Everywhere, Namespace, StoreURL
 from ._output import OutputFailed
 from ._text import Code, complain, explain
 from ._upkeep import add_upkeep
@@ -67,13 +67,15 @@ def list_(
     store: StoreURL = None,
     namespace: Namespace = None,
     owner: Annotated[str | None, Parameter(help="Only the sessions of this owner.")] = None,
+    prefix: Annotated[str | None, Parameter(help="Only the sessions whose ids begin with this text.")] = None,
+    all_namespaces: Everywhere = False,
     limit: Annotated[int, Parameter(help="The largest number of sessions; 0: all.")] = 100,
     json: Annotated[bool, Parameter(help="Print one JSON object per line.")] = False,
 ) -> int:
-    """List sessions, most recently updated first."""
+    """List sessions, most recently updated first; with --all-namespaces, one namespace after the other."""
     from ._list import list_sessions
 
-    return list_sessions(store, owner, limit, namespace=namespace, json=json)
+    return list_sessions(store, owner, limit, namespace=namespace, prefix=prefix, everywhere=all_namespaces, json=json)
 
 
 def show(
@@ -143,7 +145,8 @@ def run(arguments: Sequence[str]) -> int:
         url = option_in(words, "--store")
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), url))
-        said = mask((str(error) or type(error).__name__) + next_step(error, words), url)
+        text = with_store(str(error) or type(error).__name__, words)
+        said = mask(text + next_step(error, words), url)
         if isinstance(error, TurnlogError):
             complain(said)
             return Code.of(error)

@@ -12,6 +12,7 @@ from typing import cast
 
 from turnlog import (
     ConfigError,
+    CorruptRecord,
     InvalidInput,
     Key,
     Message,
@@ -29,7 +30,7 @@ from turnlog.pipeline import Piece, ask
 
 from ._conversation import Conversation
 from ._slash import obey
-from ._text import Code, complain, note
+from ._text import VERIFY, Code, complain, note
 
 
 class _ModelFailed(TurnlogError):
@@ -115,7 +116,7 @@ def _talk(runner: asyncio.Runner, conversation: Conversation) -> int:
         try:
             runner.run(_handle(conversation, text))
         except TurnlogError as error:
-            complain(f"{error}; /sessions lists the sessions" if isinstance(error, SessionNotFound) else error)
+            complain(f"{error}{_next_step(error)}")
             if not interactive:
                 return Code.FAILED if isinstance(error, InvalidInput) else Code.of(error)
         except KeyboardInterrupt:
@@ -124,6 +125,12 @@ def _talk(runner: asyncio.Runner, conversation: Conversation) -> int:
         if conversation.is_over:
             break
     return conversation.code
+
+
+def _next_step(error: TurnlogError) -> str:
+    if isinstance(error, SessionNotFound):
+        return "; /sessions lists the sessions"
+    return f"; {VERIFY}" if type(error) is CorruptRecord and error.key is not None else ""
 
 
 async def _handle(conversation: Conversation, text: str) -> None:

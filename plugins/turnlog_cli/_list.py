@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 from itertools import groupby
-from typing import Final
+from typing import Final, NamedTuple
 
-from turnlog import InvalidInput
+from turnlog import InvalidInput, Store
 from turnlog.config import Plugin, fault_of, installed, open_existing
 
+from ._namespaces import check_one
 from ._table import Table
 from ._text import Code, Printer, as_json, complain, line, minute_of, note, time_of, title_of
 
@@ -17,7 +18,16 @@ _TITLE: Final = 48  # characters of a title on a terminal
 _OWNER: Final = 24  # characters of an owner on a terminal
 
 
-def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: str | None = None, json: bool) -> int:
+def list_sessions(
+    url: str | None,
+    owner: str | None,
+    limit: int,
+    *,
+    namespace: str | None = None,
+    prefix: str | None = None,
+    everywhere: bool = False,
+    json: bool,
+) -> int:
     """Print sessions, most recently updated first: a table on a terminal, otherwise lines with tabs.
 
     Args:
@@ -25,19 +35,42 @@ def list_sessions(url: str | None, owner: str | None, limit: int, *, namespace: 
         owner: Print only sessions of this owner.
         limit: The largest number of sessions; 0: all.
         namespace: The namespace; None: the namespace in the configuration.
+        prefix: Print only sessions whose ids begin with this text.
+        everywhere: Print the sessions of all namespaces, each with its namespace.
         json: Print one JSON object per line.
     """
     if limit < 0:
         raise InvalidInput(f"--limit must be 0 or greater, not {limit}")
-    return asyncio.run(_list_sessions(url, owner, limit, namespace, json=json))
+    check_one(namespace, everywhere=everywhere)
+    wanted = _Wanted(owner, prefix, limit, everywhere=everywhere)
+    return asyncio.run(_list_sessions(url, wanted, namespace, json=json))
 
 
-async def _list_sessions(url: str | None, owner: str | None, limit: int, namespace: str | None, *, json: bool) -> int:
-    table = Table("session", "turns", "messages", "updated", "owner", "title")
+class _Wanted(NamedTuple):
+    """The sessions to print."""
+
+    owner: str | None
+    prefix: str | None
+    limit: int
+    everywhere: bool
+
+    def described(self, store: Store) -> str:
+        """Return the end of the sentence about a list without sessions."""
+        whose = "" if self.owner is None else f" of owner {self.owner!r}" if self.owner else " without an owner"
+        which = f" with the prefix {self.prefix!r}" if self.prefix else ""
+        return f"{whose}{which} in {'any namespace' if self.everywhere else f'namespace {store.namespace!r}'}"
+
+
+async def _list_sessions(url: str | None, wanted: _Wanted, namespace: str | None, *, json: bool) -> int:
+    limit = wanted.limit
+    table = Table(
+        *(["namespace"] if wanted.everywhere else []), "session", "turns", "messages", "updated", "owner", "title"
+    )
     count = 0
     async with open_existing(url, namespace=namespace) as store:
+        infos = store.sessions(owner=wanted.owner, prefix=wanted.prefix, all_namespaces=wanted.everywhere)
         try:
-            async for info in store.sessions(owner=owner):  # raises the error of damaged sessions at the end
+            async for info in infos:  # raises the error of damaged sessions at the end
                 if limit and count == limit:
                     note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")
                     break
@@ -45,17 +78,17 @@ async def _list_sessions(url: str | None, owner: str | None, limit: int, namespa
                 if json:
                     print(as_json(info.to_dict()))
                 else:
+                    where = [info.key.namespace] if wanted.everywhere else []
                     turns, messages = str(info.turns - info.first), str(info.messages)
                     updated = (minute_of if table.on_terminal else time_of)(info.updated)
                     owner_shown, title = info.owner, title_of(info.metadata)
                     if table.on_terminal:
                         owner_shown, title = _shortened(owner_shown, _OWNER), _shortened(title, _TITLE)
-                    table.add(info.key.session, turns, messages, updated, owner_shown, title)
+                    table.add(*where, info.key.session, turns, messages, updated, owner_shown, title)
         finally:
             table.end()
         if not count:
-            whose = "" if owner is None else f" of owner {owner!r}" if owner else " without an owner"
-            note(f"turnlog: there are no sessions{whose} in namespace {store.namespace!r}")
+            note(f"turnlog: there are no sessions{wanted.described(store)}")
     return Code.FINE
 
 

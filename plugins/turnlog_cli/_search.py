@@ -17,7 +17,7 @@ from ._namespaces import check_one, stores_of
 from ._progress import progress
 from ._show import STYLES, parts_of, turns_of
 from ._snippet import Snippet, snippet_of
-from ._text import Code, Printer, as_json, complain, counted, line, note
+from ._text import VERIFY, Code, Printer, as_json, complain, counted, line, note
 
 _AROUND: Final = 40
 """Number of characters of a snippet on each side of the match; on a terminal, the snippet fills the line."""
@@ -71,7 +71,7 @@ def search(
 async def _search(
     text: str, url: str | None, namespace: str | None, owner: str | None, limit: int, *, everywhere: bool, json: bool
 ) -> int:
-    wanted, found, damaged = re.compile(re.escape(text), re.IGNORECASE), 0, 0
+    wanted, found, damaged, advises = re.compile(re.escape(text), re.IGNORECASE), 0, 0, False
     out, shown = Printer(), list[Hit]()
     around = _AROUND if json or out.console is None else out.console.width
     async with open_existing(url, namespace=namespace) as store:
@@ -79,7 +79,7 @@ async def _search(
             async with aclosing(_found(store, wanted, owner, around, everywhere=everywhere)) as hits:
                 async for hit in hits:
                     if isinstance(hit, CorruptRecord):
-                        damaged += 1
+                        damaged, advises = damaged + 1, advises or type(hit) is CorruptRecord
                         complain(hit)
                     elif hit is None:
                         show(f"{found} found")
@@ -97,6 +97,8 @@ async def _search(
     _print(out, shown, everywhere=everywhere)
     if not found:
         note(f"turnlog: no message contains {text!r}")
+    if advises:
+        note(f"turnlog: {VERIFY}")
     return Code.FAILED if damaged else Code.FINE
 
 

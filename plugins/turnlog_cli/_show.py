@@ -11,10 +11,11 @@ from typing import Final
 from turnlog import CorruptRecord, InvalidInput, Message, Session, SessionNotFound, Turn
 from turnlog.config import open_existing
 from turnlog.limits import MAX_NUMBER
+from turnlog.rules import outline_of
 from turnlog.values import JSON
 
 from ._suggestion import not_found
-from ._text import Code, Printer, as_json, complain, line, note, time_of
+from ._text import VERIFY, Code, Printer, as_json, complain, line, note, time_of
 
 STYLES: Final = {
     "user": "bold green",
@@ -81,7 +82,7 @@ def _print(session: Session) -> int:
         for message in turn.messages:
             _print_message(out, message)
     if code is Code.FAILED:
-        note("turnlog: restore a backup, or run 'turnlog verify' with the same options to see all damage")
+        note(f"turnlog: {VERIFY}")
     return code
 
 
@@ -113,13 +114,22 @@ _PYDANTIC_AI: Final = {"user-prompt": "user", "system-prompt": "system", "text":
 
 def parts_of(message: Message) -> Iterator[tuple[str, str]]:
     """Yield the text and the calls of a message, each with its label, such as `user: ` or `assistant calls `."""
+    kind, output = message.get("type"), message.get("output")
+    if kind == "function_call":  # an item of Responses
+        function = {"name": message.get("name"), "arguments": message.get("arguments")}
+        yield "assistant calls ", _call({"id": message.get("call_id"), "function": function})
+        return
+    if kind == "function_call_output" and isinstance(output, str):
+        yield f"tool {line(str(message.get('call_id')))}: ", output
+        return
     if message.get("kind") in ("request", "response"):  # pydantic-ai
         parts = message.get("parts")
         for part in parts if isinstance(parts, list) else []:
             if isinstance(part, dict):
                 yield _part_of(part)
         return
-    label = line(message.role or "item")
+    speaker = None if message.content is None else outline_of(message).speaker  # LangChain's messages have no role
+    label = line(message.role or speaker or "item")
     for name in ("name", "tool_call_id"):
         if value := message.get(name):
             label += f" {line(str(value))}"
@@ -172,6 +182,8 @@ def _call(call: object) -> str:
         name, arguments = function.get("name"), function.get("arguments")
         shown = arguments if isinstance(arguments, str) else as_json(arguments)
         return f"{name}({shown})" + (f" as {call['id']}" if isinstance(call.get("id"), str) else "")
+    if isinstance(call, dict) and call.get("type") == "tool_call":  # LangChain
+        return f"{call.get('name')}({as_json(call.get('args'))}) as {call.get('id')}"
     return as_json(call)
 
 

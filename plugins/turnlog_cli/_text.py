@@ -44,6 +44,10 @@ _PASSWORD: Final = re.compile(r"://(?!user:password@)\S*@")  # an example in an 
 _SECRET: Final = re.compile(r"([?&][^=&\s]*(?:pass|secret|token|key)[^=&\s]*=)[^&\s'\"]+", re.IGNORECASE)
 
 
+VERIFY: Final = "restore a backup, or run 'turnlog verify' with the same options to see all damage"
+"""The next step after a damaged session, for a command with the options `--store` and `--namespace`."""
+
+
 class Code(enum.IntEnum):
     """The exit codes of the program, which `--help` and `docs/how-to/command-line.md` also list."""
 

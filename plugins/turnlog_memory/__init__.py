@@ -132,7 +132,7 @@ class MemoryBackend(Backend):
 
     async def totals(self, namespace: str) -> Totals:
         self.check_open()
-        namespace, now = Query(namespace=namespace).namespace, self.clock()
+        namespace, now = Query(namespace=namespace).one_namespace, self.clock()
         headers = [state.header for key, state in self._items() if key.namespace == namespace]
         found = [h for h in headers if h is not None and h.alive(now)]
         return Totals(

@@ -34,10 +34,12 @@ class Lost(Exception):
     Attributes:
         sent: Whether the command may have reached the server.
         again: Whether another attempt may reach a server.
+        connected: Whether there was a connection; if not, another kind of server may listen on the port.
     """
 
-    def __init__(self, reason: str, *, sent: bool, again: bool = True) -> None:
+    def __init__(self, reason: str, *, sent: bool, again: bool = True, connected: bool = True) -> None:
         super().__init__(reason)
+        self.connected = connected
         self.sent = sent
         self.again = again
 
@@ -161,12 +163,13 @@ class SharedConnection(asyncio.Protocol):
             async with asyncio.timeout(limit):
                 connection = await self._make()
         except TimeoutError as error:
-            raise Lost(f"no connection within {limit:g} s", sent=False, again=False) from error
+            raise Lost(f"no connection within {limit:g} s", sent=False, again=False, connected=False) from error
         except exceptions.AuthenticationError as error:  # a ConnectionError of redis-py
             raise Refused(said(error)) from error
-        except (OSError, exceptions.ConnectionError, exceptions.TimeoutError) as error:
-            again = isinstance(error, exceptions.BusyLoadingError)
-            raise Lost(said(error), sent=False, again=again) from error
+        except exceptions.BusyLoadingError as error:  # a ConnectionError of redis-py
+            raise Lost(said(error), sent=False) from error
+        except (OSError, exceptions.ConnectionError, exceptions.TimeoutError, exceptions.InvalidResponse) as error:
+            raise Lost(said(error), sent=False, again=False, connected=False) from error
         except exceptions.RedisError as error:
             raise Refused(said(error)) from error
         writer = connection._writer  # noqa: SLF001 - its transport is not public
@@ -263,7 +266,7 @@ async def shielded(task: asyncio.Task[T], until: float) -> T:
     """
     await asyncio.wait([task], timeout=max(0.0, until - monotonic()))
     if not task.done():
-        raise Lost("no connection in time", sent=False)
+        raise Lost("no connection in time", sent=False, connected=False)
     if task.cancelled():
         raise Lost("the store was closed", sent=False, again=False)
     return task.result()

@@ -222,8 +222,14 @@ def header_from(key: Key, data: bytes, metadata: bytes | None, left: int) -> Hea
         if total != (words >> 32 ^ words & 0xFFFF_FFFF) or owner != header.owner.encode():
             raise CorruptRecord("its header is damaged", key=key)
         header = _with_numbers(header, numbers, left)
-        counts = header.first, header.start, abs(header.bytes), header.changes
-        if not all(0 <= number <= MAX_NUMBER for number in (*counts, abs(header.created), header.updated)):
+        if not (  # spelled out, because each session of a page is checked
+            0 <= header.first <= MAX_NUMBER
+            and 0 <= header.start <= MAX_NUMBER
+            and -MAX_NUMBER <= header.bytes <= MAX_NUMBER
+            and 0 <= header.changes <= MAX_NUMBER
+            and -MAX_NUMBER <= header.created <= MAX_NUMBER
+            and 0 <= header.updated <= MAX_NUMBER
+        ):
             raise CorruptRecord("a number in its header is out of bounds", key=key)
     except (struct.error, ValueError, OverflowError) as error:
         raise CorruptRecord(f"its header cannot be read: {error}", key=key) from None

@@ -36,6 +36,9 @@ _NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the 
 _ONE_NODE: Final = Reason(
     "the server is one node of a cluster", "write redis+cluster:// in place of redis://", permanent=True
 )
+_TLS_OR_NOT: Final = "and whether it uses TLS (rediss) or not (redis)"
+_CHECK: Final = f"; check the host and the port in the URL, that the server runs, {_TLS_OR_NOT}"
+_CHECK_ALL: Final = f"; check the hosts and the ports in the URL, that a server runs, {_TLS_OR_NOT}"
 _REPLICA: Final = Reason("the server is a replica, which is read-only", "name its master in the URL", permanent=True)
 _REASONS: Final = {
     "NOAUTH": _NO_PASSWORD,
@@ -57,8 +60,8 @@ _REASONS: Final = {
     ),
     NO_MASTER: Reason(
         "no sentinel names a master",
-        "set the service and the scheme (redis or rediss) of the sentinels; if they ask for a password, pass a client "
-        "of redis-py",
+        "name the sentinels in the URL, with their service and scheme (redis or rediss); if they ask for a password, "
+        "pass a client of redis-py",
         permanent=True,
     ),
     PLAIN: Reason(
@@ -67,6 +70,11 @@ _REASONS: Final = {
         permanent=True,
     ),
     "SELECT is not allowed in cluster mode": _ONE_NODE,
+    "ERR unknown command": Reason(
+        "the server lacks a command of the store",
+        "if it is a sentinel, write redis+sentinel:// in place of the scheme; if not, enable the command",
+        permanent=True,
+    ),
 }
 """The meanings of refusals, by the beginnings of their texts."""
 
@@ -173,7 +181,9 @@ class RetryingServer:
         elif (reason := why_unreachable(answer)) and (self.location.kind == "server" or reason.permanent):
             error = reason.error(name)
         else:
-            error = Unavailable(f"{name}: {said}: nothing was done")
+            unconnected = isinstance(answer, Lost) and not answer.connected
+            check = _CHECK if self.location.kind == "server" else _CHECK_ALL
+            error = Unavailable(f"{name}: {said}: nothing was done{check if unconnected else ''}")
         error.__cause__ = answer
         return error
 

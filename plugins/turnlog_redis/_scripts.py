@@ -15,6 +15,7 @@ not return.  Redis drops the queue if its first writer does nothing for `LEASE`,
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from hashlib import sha1
 from typing import Final, NamedTuple
 
@@ -76,7 +77,8 @@ def _script(arguments: str, text: str) -> Script:
         text: The body.
     """
     names = arguments.split()
-    text = f"local {', '.join(names)} = unpack(ARGV, 1, {len(names)})\nlocal more = {len(names) + 1}\n{text}"
+    if names:
+        text = f"local {', '.join(names)} = unpack(ARGV, 1, {len(names)})\nlocal more = {len(names) + 1}\n{text}"
     for function in reversed(_FUNCTIONS.split("\n\n")):  # each function uses only functions above it
         name = function.partition("function ")[2].partition("(")[0]
         if f"{name}(" in text:
@@ -157,6 +159,13 @@ local function known(key, hashes, hash)
     place = string.find(hashes, short, place + 1, true)
   end
   return nil
+end
+
+-- the header, the metadata and the time to live of a session on a page; false if the session does not exist
+local function seen_at(key)
+  local head = redis.pcall('LRANGE', key, 0, 1)
+  if head.err then return {{'no list', '', -1}} end
+  return head[1] and {{head[1], head[2] or '', redis.call('PTTL', key)}} or false
 end
 
 local function owner_in(header)
@@ -247,11 +256,13 @@ if last then
   while true do
     from = math.max({RECORDS}, stop - some + 1)
     local rows = redis.call('LRANGE', key, from, stop)
-    local held = number(rows[#rows], {RECORD["messages_until"]}) - number(rows[1], {RECORD["messages_until"]})
-      + number(rows[1], {RECORD["count"]})
-    if from == {RECORDS} or (held >= last and number(rows[1], {RECORD["turns"]}) > 0) then
-      answer[5] = rows
-      return answer
+    local ends = number(rows[#rows], {RECORD["messages_until"]})
+    for place = #rows, 1, -1 do
+      local held = ends - number(rows[place], {RECORD["messages_until"]}) + number(rows[place], {RECORD["count"]})
+      if (held >= last and number(rows[place], {RECORD["turns"]}) > 0) or (place == 1 and from == {RECORDS}) then
+        for later = place, #rows do table.insert(answer[5], rows[later]) end
+        return answer
+      end
     end
     some = some * 2
   end
@@ -283,6 +294,16 @@ return {top[1], top[2] or '', redis.call('PTTL', KEYS[1]), hash ~= '' and known(
 
 AT_ONCE: Final = 100
 """The largest number of sessions that one script reads.  It takes about a millisecond, and other clients wait."""
+
+LOOKS: Final = _script(
+    "",
+    """
+-- the answers of `LOOK` for sessions of one bucket
+local seen = {}
+for place, key in ipairs(KEYS) do seen[place] = seen_at(key) end
+return seen
+""",
+)
 
 NEWEST: Final = _script(
     # the score to begin at, the number of entries to read from each index, the number of entries to return, and the
@@ -331,12 +352,7 @@ for _, part in ipairs(parts) do
   for i = 1, #found, 2 do
     local stop = string.find(found[i], '\\0', 1, true)
     local key = 'turnlog:{{' .. part[1] .. '}}' .. sessions .. (stop and string.sub(found[i], 1, stop - 1) or found[i])
-    local head = redis.pcall('LRANGE', key, 0, 1)
-    if head.err then
-      seen[#seen + 1] = {{'no list', '', -1}}
-    else
-      seen[#seen + 1] = head[1] and {{head[1], head[2] or '', redis.call('PTTL', key)}} or false
-    end
+    seen[#seen + 1] = seen_at(key)
   end
   part[3] = seen
 end
@@ -670,3 +686,61 @@ end
 return found
 """,
 )
+
+_CHANGES: Final = {
+    "DEL": "",
+    "LREM": "1 x",
+    "LSET": "0 x",
+    "LTRIM": "0 0",
+    "RPUSH": "x",
+    "ZADD": "0 x",
+    "ZREM": "x",
+}
+"""The commands of the scripts that change sessions and lists, each with its arguments after the key."""
+
+_WITH_CHANGES: Final = _CHANGES | {
+    "EXISTS": "",
+    "LINDEX": "0",
+    "LLEN": "",
+    "LPOS": "x",
+    "LRANGE": "0 0",
+    "PERSIST": "",
+    "PEXPIRE": "1",
+    "PTTL": "",
+    "TIME": "",
+    "ZRANDMEMBER": "1",
+    "ZRANGEBYLEX": "- +",
+    "ZREVRANGEBYSCORE": "1 0",
+    "ZSCAN": "0",
+    "ZSCORE": "x",
+}
+"""All commands that the scripts need; `MEMORY USAGE` is not one of them, because the answer is optional."""
+
+RIGHTS: Final = _script(
+    "nothing",
+    f"""
+-- the commands above that this user may not call
+local denied = {{}}
+for _, words in ipairs({{{", ".join(f"'{name} {words}'" for name, words in _WITH_CHANGES.items())}}}) do
+  local command = {{}}
+  for word in string.gmatch(words, '%S+') do command[#command + 1] = word end
+  if command[1] ~= 'TIME' then table.insert(command, 2, KEYS[1]) end
+  -- a command that the server's configuration has renamed raises an error
+  local exists, may = pcall(redis.acl_check_cmd, unpack(command))
+  if not (exists and may) then denied[#denied + 1] = command[1] end
+end
+return denied
+""",
+)
+
+
+def denied_amid_changes(denied: Iterable[bytes]) -> list[str]:
+    """Return the commands that a user lacks, if a script would write before the server refuses one of them.
+
+    A user that may call none of the commands that change data can only read, and its first write is refused as a whole.
+
+    Args:
+        denied: The answer of `RIGHTS`.
+    """
+    names = {name.decode() for name in denied}
+    return [] if names.issuperset(_CHANGES) else sorted(map(str.lower, names))

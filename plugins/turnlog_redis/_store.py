@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
-from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from time import monotonic
-from typing import Any, ClassVar, Final, NamedTuple
+from typing import Any, ClassVar, Final, NamedTuple, TypeAlias
 
 import msgspec
 from redis.asyncio import Redis, RedisCluster
@@ -42,6 +43,7 @@ from turnlog.rules import (
     missing,
     needs,
     page_of,
+    page_of_all,
     regressed,
     window,
 )
@@ -63,8 +65,17 @@ _NO_CHANGE: Final = b""
 
 _AT_ONCE: Final = 500
 """Number of sessions that one script counts: other clients wait for one or two milliseconds."""
+_LOOKED: Final = 10
+"""Number of most recent entries, for each requested session, in which a page looks for a prefix.  If they are not
+enough, the page scans the whole indexes."""
+_SCANNED: Final = 1_000
+"""Number of entries that the server reads in one `ZSCAN`: other clients wait for about a millisecond."""
 _SWEPT: Final = 100  # the number of entries that one script sweeps, and of indexes in one round trip
 _EVERY: Final = 16  # the memory of every 16th session is measured
+
+
+Entry: TypeAlias = tuple[float, bytes, bytes]
+"""An entry of an index: the time, the session id, and the whole member."""
 
 
 class _Part(NamedTuple):
@@ -196,11 +207,24 @@ class RedisBackend(Backend):
         try:
             # a key of each bucket: one node of a cluster refuses the slots of the others
             buckets = [_layout.namespaces_of(bucket)[0] for bucket in range(_layout.BUCKETS)]
-            await self._all(monotonic() + self._timeout, [(b"EXISTS", name) for name in buckets])
+            asked: list[Command] = [(b"EXISTS", name) for name in buckets]
+            asked += [_call(_scripts.RIGHTS, (name,), ("",)) for name in (buckets if self._is_spread else buckets[:1])]
+            answers = await self._all(monotonic() + self._timeout, asked)
+            self._check_rights({name for denied in answers[len(buckets) :] for name in denied})
             await _upkeep.warn(self._server)
         except BaseException:
             await self.close()
             raise
+
+    def _check_rights(self, answer: Collection[bytes]) -> None:
+        """Refuse a user that may call only some of the commands of a change: the server does not undo the others."""
+        denied = _scripts.denied_amid_changes(answer)
+        if denied:
+            lacks, grant = ", ".join(denied), " ".join(f"+{name}" for name in denied)
+            raise AccessError(
+                f"{self._server.location.name}: the user may write, but may not call {lacks}, which changes need as "
+                f"well: nothing was done; grant it to the user in the URL: {grant}"
+            )
 
     async def close(self) -> None:
         await super().close()
@@ -546,13 +570,15 @@ class RedisBackend(Backend):
     # -------------------------------------------------------------------------------------------------------- listing
 
     async def page(self, query: Query) -> Page:
-        indexes = _layout.indexes_of(query.namespace, query.owner)
+        if query.namespace is None:
+            return await page_of_all(self.namespaces, self.page, query)
+        indexes = _layout.indexes_of(query.one_namespace, query.owner)
         after = None if query.after is None else (query.after[0], query.after[1].encode())
         found: list[SessionInfo | CorruptRecord | None] = []
         until = monotonic() + self._timeout
         while True:
             wanted = query.limit + 1 - sum(isinstance(one, SessionInfo) for one in found)
-            entries, seen = await self._next(until, query, indexes, after, wanted)
+            entries, seen = await self._entries(until, query, indexes, after, wanted)
             found += await self._listed(until, query, entries, seen) if entries else []
             page = page_of(query, found, is_last=len(entries) < wanted)
             if page is not None:
@@ -560,7 +586,7 @@ class RedisBackend(Backend):
             after = entries[-1][:2]
 
     async def totals(self, namespace: str) -> Totals:
-        namespace, until = Query(namespace=namespace).namespace, monotonic() + self._timeout
+        namespace, until = Query(namespace=namespace).one_namespace, monotonic() + self._timeout
         indexes = _layout.indexes_of(namespace, None)
         entries = await self._all(until, [(b"ZCARD", index) for index in indexes])
         every = 1 if sum(entries) <= _AT_ONCE else _EVERY
@@ -592,15 +618,15 @@ class RedisBackend(Backend):
             _layout.listed_namespace(name) for name in sorted({name for names in answers for name in names})[:limit]
         ]
 
-    async def _next(
+    async def _entries(
         self,
         until: float,
         query: Query,
         indexes: Sequence[bytes],
         after: tuple[float, bytes] | None,
         many: int,
-    ) -> tuple[list[tuple[float, bytes, bytes]], dict[bytes, Any]]:
-        """Return the next entries of all buckets, most recently updated first: time, session and member of each.
+    ) -> tuple[list[Entry], dict[bytes, Any]]:
+        """Return the next entries of all buckets that match the query, most recently updated first.
 
         Also return the answers of `LOOK` for some of the sessions, by their ids.
 
@@ -611,10 +637,50 @@ class RedisBackend(Backend):
             after: The time and the session of the entry before; None: from the beginning.
             many: The largest number of entries to return.
         """
+        if not query.prefix:
+            return await self._next(until, query, indexes, after, many)
+        start = query.prefix.encode()
+        found: list[Entry] = []
+        seen: dict[bytes, Any] = {}
+        begin = after
+        for some in (many, _LOOKED * many):
+            entries, read = await self._next(until, query, indexes, begin, some)
+            found += [entry for entry in entries if entry[1].startswith(start)]
+            seen |= read
+            if len(found) >= many or len(entries) < some:
+                return found[:many], seen
+            begin = entries[-1][:2]
+        found = [entry for entry in await self._scanned(until, indexes, start) if _is_after(entry, after)]
+        return sorted(found, key=_order)[:many], {}
+
+    async def _scanned(self, until: float, indexes: Sequence[bytes], start: bytes) -> list[Entry]:
+        """Return all entries whose sessions begin with a prefix, in any order.
+
+        The server reads the whole indexes, about `_SCANNED` entries in a command, and sends the found entries only.
+        """
+        pattern = re.sub(rb"([*?\[\]\\^-])", rb"\\\1", start) + b"*"
+        found: dict[bytes, Entry] = {}  # ZSCAN may return an entry twice
+        left = [(index, b"0") for index in indexes]
+        while left:
+            commands = [(b"ZSCAN", index, cursor, b"MATCH", pattern, b"COUNT", _SCANNED) for index, cursor in left]
+            answers = await self._all(until, commands)
+            for _, reply in answers:
+                found |= {member: _entry(member, score) for member, score in zip(reply[::2], reply[1::2], strict=True)}
+            left = [(index, cursor) for (index, _), (cursor, _) in zip(left, answers, strict=True) if cursor != b"0"]
+        return list(found.values())
+
+    async def _next(
+        self,
+        until: float,
+        query: Query,
+        indexes: Sequence[bytes],
+        after: tuple[float, bytes] | None,
+        many: int,
+    ) -> tuple[list[Entry], dict[bytes, Any]]:
+        """Return the next entries of all buckets, with or without the prefix; as `_entries`."""
         some = min(many, many // 48 + 5)  # at least about three times the expected number of each bucket
         top = "+inf" if after is None else repr(after[0])
-        last = None if after is None else (-after[0], after[1])
-        found: list[tuple[float, bytes, bytes]] = []
+        found: list[Entry] = []
         seen: dict[bytes, Any] = {}
         asked = [(index, 0) for index in indexes]
         newest = await self._newest(until, query, indexes, (top, some, many))
@@ -630,18 +696,15 @@ class RedisBackend(Backend):
                 replies = await self._all(until, commands)
             more, least = [], []
             for number, ((index, skip), reply) in enumerate(zip(asked, replies, strict=True)):
-                places = [
-                    (float(score), member.partition(b"\0")[0], member)
-                    for member, score in zip(reply[::2], reply[1::2], strict=True)
-                ]
+                places = [_entry(member, score) for member, score in zip(reply[::2], reply[1::2], strict=True)]
                 if newest is not None and len(newest[number]) > 2:
                     seen |= zip([session for _, session, _ in places], newest[number][2], strict=True)
-                found += [place for place in places if last is None or (-place[0], place[1]) > last]
+                found += places if after is None else [place for place in places if _is_after(place, after)]
                 if len(places) == some:
                     more.append((index, skip + some))
                     least.append(places[-1][0])
             newest = None
-            found.sort(key=lambda place: (-place[0], place[1]))
+            found.sort(key=_order)
             reached = found[many - 1][0] if len(found) >= many else float("-inf")
             # if the last entry from a bucket is among those to return, the next entries of the bucket may be as well
             asked = [one for one, score in zip(more, least, strict=True) if score >= reached]
@@ -653,7 +716,7 @@ class RedisBackend(Backend):
         """Return the answer of `NEWEST`; None if the indexes are on several servers."""
         if self._is_spread:
             return None
-        sessions = _layout.prefix_of(0, query.namespace).partition(b"}")[2]
+        sessions = _layout.prefix_of(0, query.one_namespace).partition(b"}")[2]
         try:
             answer: list[Any] = await self._run(until, _scripts.NEWEST, indexes, *arguments, sessions)
         except Unavailable as error:
@@ -667,7 +730,7 @@ class RedisBackend(Backend):
         self,
         until: float,
         query: Query,
-        entries: Sequence[tuple[float, bytes, bytes]],
+        entries: Sequence[Entry],
         seen: Mapping[bytes, Any],
     ) -> list[SessionInfo | CorruptRecord | None]:
         """Return the session of each entry: an error if it cannot be read, None if it does not exist any more.
@@ -675,20 +738,16 @@ class RedisBackend(Backend):
         The entry of a session that does not exist is removed from the index.  An entry with a wrong time is corrected
         and reported.
         """
-        places = [keys_of(query.namespace, session) for _, session, _ in entries]
-        replies = [seen.get(session) for _, session, _ in entries]
-        unseen = [number for number, (_, session, _) in enumerate(entries) if session not in seen]
-        if unseen:
-            commands = [_call(_scripts.LOOK, (places[number].session,), (_NO_CHANGE,)) for number in unseen]
-            for number, reply in zip(unseen, await self._all(until, commands), strict=True):
-                replies[number] = reply
+        namespace = query.one_namespace
+        places = [keys_of(namespace, session) for _, session, _ in entries]
+        seen = {**seen, **await self._look_at(until, [keys for keys in places if keys.member not in seen])}
         found: list[SessionInfo | CorruptRecord | None] = [None] * len(entries)
         stale = []
-        for number, (reply, (score, session, _)) in enumerate(zip(replies, entries, strict=True)):
-            header = None
+        for number, (score, session, _) in enumerate(entries):
+            header, reply = None, seen[session]
             if reply is not None:
                 try:
-                    header = _layout.header_from(_layout.listed_key(query.namespace, session), *reply[:3])
+                    header = _layout.header_from(_layout.listed_key(namespace, session), *reply)
                 except CorruptRecord as error:
                     found[number] = error
                     continue
@@ -704,9 +763,27 @@ class RedisBackend(Backend):
                     found[number] = CorruptRecord(text, key=header.key)
         return found
 
+    async def _look_at(self, until: float, places: Sequence[Keys]) -> dict[bytes, Any]:
+        """Return the answers of `LOOK` by the session ids; each script reads sessions of one bucket."""
+        buckets: dict[int, list[Keys]] = {}
+        for keys in places:
+            buckets.setdefault(keys.bucket, []).append(keys)
+        parts = [
+            some[start : start + _scripts.AT_ONCE]
+            for some in buckets.values()
+            for start in range(0, len(some), _scripts.AT_ONCE)
+        ]
+        commands = [_call(_scripts.LOOKS, [keys.session for keys in part], ()) for part in parts]
+        answers = await self._all(until, commands) if commands else []
+        return {
+            keys.member: reply
+            for part, replies in zip(parts, answers, strict=True)
+            for keys, reply in zip(part, replies, strict=True)
+        }
+
     @staticmethod
     def _forget(query: Query, session: bytes, member: bytes, keys: Keys) -> Command:
-        index = _layout.index_of(keys.bucket, query.namespace, query.owner)
+        index = _layout.index_of(keys.bucket, query.one_namespace, query.owner)
         arguments = (member, session, (query.owner or "").encode(), keys.owners)
         return _call(_scripts.FORGET, (keys.session, index, keys.listing), arguments)
 
@@ -820,6 +897,18 @@ class RedisBackend(Backend):
 
     def __repr__(self) -> str:
         return f"<RedisBackend {self._server.location.name}>"
+
+
+def _entry(member: bytes, score: bytes) -> Entry:
+    return float(score), member.partition(b"\0")[0], member
+
+
+def _order(entry: Entry) -> tuple[float, bytes]:
+    return -entry[0], entry[1]
+
+
+def _is_after(entry: Entry, after: tuple[float, bytes] | None) -> bool:
+    return after is None or (-entry[0], entry[1]) > (-after[0], after[1])
 
 
 def _call(script: Script, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:

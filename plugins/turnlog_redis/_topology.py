@@ -128,7 +128,10 @@ class _Master(_Server):
                 plain = False
                 if isinstance(connection, EncryptedConnection) and isinstance(error, TimeoutError):
                     plain = await connection.speaks_plainly()
-                errors.append(f"{written(sentinel)}: {PLAIN if plain else said(error)}")
+                if str(error).startswith("unknown command"):
+                    errors.append(f"{written(sentinel)} is no sentinel")
+                else:
+                    errors.append(f"{written(sentinel)}: {PLAIN if plain else said(error)}")
                 causes.append(error)
                 answered += plain or isinstance(error, (exceptions.AuthenticationError, exceptions.ResponseError))
                 continue
@@ -143,7 +146,7 @@ class _Master(_Server):
         if answered == len(errors):
             raise Refused(f"{NO_MASTER}: {'; '.join(errors)}")
         text = f"no sentinel names a master: {'; '.join(errors)}"
-        raise Lost(text, sent=False, again=answered > 0) from _permanent(causes)
+        raise Lost(text, sent=False, again=answered > 0, connected=answered > 0) from _permanent(causes)
 
 
 class _Cluster(Topology):
@@ -264,7 +267,7 @@ class _Cluster(Topology):
             self._last = address
             return owners
         text = f"no node of the cluster answers: {'; '.join(errors)}"
-        raise Lost(text, sent=False, again=False) from _permanent(causes)
+        raise Lost(text, sent=False, again=False, connected=False) from _permanent(causes)
 
     async def close(self) -> None:
         if self._learning is not None:

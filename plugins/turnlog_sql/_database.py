@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 Migrate: TypeAlias = Literal["auto", "check"]
 
-RESTORE: Final = "restore them from a backup"
+RESTORE: Final = "restore them from a backup, or name another database"
 
 
 class Database(ABC):

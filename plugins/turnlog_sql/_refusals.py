@@ -6,6 +6,9 @@ from typing import Final
 
 from turnlog.runtime import Reason
 
+CHECK: Final = "check the host and the port in the URL, and that the server runs"
+"""The remedy if something else than this kind of server may listen on the port."""
+
 NO_DATABASE: Final = Reason("the database does not exist", "create it, or set another one in the URL", permanent=True)
 NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
 READ_ONLY: Final = Reason(

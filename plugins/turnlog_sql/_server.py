@@ -21,6 +21,7 @@ from . import _operations
 from ._database import Database
 from ._operations import Row, Steps
 from ._pool import Pool
+from ._refusals import CHECK
 from ._statements import Value
 
 _TRIES: Final = 20  # the largest number of attempts for a transaction that conflicts with others
@@ -63,6 +64,8 @@ class Server(Database, Generic[C]):
     def __init__(self, name: str, *, pool_size: int, timeout: float) -> None:
         if type(pool_size) is not int or not 1 <= pool_size <= 1000:
             raise InvalidInput(f"pool_size must be a whole number from 1 to 1000, not {pool_size!r}")
+        if timeout == 0:
+            raise InvalidInput("timeout must be greater than 0, because each operation on a server takes time")
         self.name = name
         self._timeout = timeout
         self._pools: PerLoop[Pool[C]] = PerLoop(
@@ -272,7 +275,7 @@ class Server(Database, Generic[C]):
                     raise asyncio.CancelledError  # noqa: TRY301 - the cancellation of this task
                 return connection
         except TimeoutError:
-            raise Unavailable(f"{self.name} did not answer within {limit:g} s: nothing was done") from None
+            raise Unavailable(f"{self.name} did not answer within {limit:g} s: nothing was done; {CHECK}") from None
         except Exception as error:
             raise self.translated(error) from error
 

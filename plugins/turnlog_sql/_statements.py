@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from enum import Enum, auto
 from operator import itemgetter
 from typing import Any, Final, TypeAlias
 
@@ -91,6 +92,17 @@ def _of_it(query: Select[Any]) -> ScalarSelect[Any]:
 
 
 _ITS_METADATA = _of_it(select(_METADATA).where(session_metadata.c.row == sessions.c.row))
+
+
+class Prefix(Enum):
+    """The ways to find the sessions with a prefix."""
+
+    NONE = auto()
+    """The page has no prefix."""
+    SEARCHED = auto()
+    """In the index of keys, for few sessions, which are then sorted."""
+    SCANNED = auto()
+    """In the index of the page, which is read until the page is full."""
 
 
 class Statement:
@@ -278,11 +290,16 @@ class Statements:
         }
         alive = or_(s.expires.is_(None), s.expires > now, s.times != s.updated + s.expires)
         listed = select(s.session, *header, _ITS_METADATA)
-        self.pages = _pages(listed.where(alive), dialect)
+        self.pages = Pages(listed.where(alive), dialect)
         # The same in parts, for a damaged table: the keys from the index of the page or from the index of keys, and
         # each session by its row or by its key.
-        self.keys = _pages(select(s.session, s.row), dialect)
+        self.keys = Pages(select(s.session, s.row), dialect)
         of_namespace = s.namespace == bindparam("namespace")
+        # One row if more than `many` sessions have a prefix.  A server estimates their number from its statistics, and
+        # chooses the index itself; SQLite has no statistics, and would search the index of keys for any number.
+        matching = select(_ONE).where(of_namespace, _has_prefix(s.session)).order_by(s.session)
+        many = bindparam("many", type_=BigInteger)
+        self.further = None if self.served else compiled(matching.limit(_ONE).offset(many))
         self.every_key = compiled(select(s.session, s.row).where(of_namespace).order_by(s.session))
         self.namespaces = _namespaces(dialect)
         self.listed = compiled(select(*header, _ITS_METADATA).where(s.row == _ROW))
@@ -503,33 +520,61 @@ def _read(
     return union_all(header, body)
 
 
-def _pages(query: Select[Any], dialect: Dialect) -> dict[tuple[bool | None, bool], Statement]:
-    """Return the statements that read one page of a namespace's sessions, most recently updated first.
+class Pages:
+    """The statements that read one page of a namespace's sessions, most recently updated first.
+
+    Each statement is compiled when it is first needed.
 
     Args:
         query: The query for the columns of each session.
         dialect: The dialect to compile for.
-
-    Returns:
-        The statements by two keys: the sessions of one owner (True), those without an owner (False), or all sessions
-        (None); and whether only sessions after another one are read.
     """
-    s = sessions.c
-    query = query.where(s.namespace == bindparam("namespace"))
-    # Without this condition a planner could not use the partial index, which has no entries with an empty owner.
-    named = s.owner != text("x''" if dialect.name == "sqlite" else "''")
-    updated: BindParameter[float] = bindparam("updated")
-    after = and_(s.updated <= updated, or_(s.updated < updated, s.session > bindparam("session")))
-    owner = s.owner == bindparam("owner")
-    queries = {None: query, False: query.where(owner), True: query.where(owner, named)}
-    return {
-        (owned, later): Statement(
-            (one.where(after) if later else one).order_by(s.updated.desc(), s.session).limit(bindparam("limit")),
-            dialect,
-        )
-        for owned, one in queries.items()
-        for later in (False, True)
-    }
+
+    def __init__(self, query: Select[Any], dialect: Dialect) -> None:
+        self._query, self._dialect = query.where(sessions.c.namespace == bindparam("namespace")), dialect
+        self._compiled: dict[tuple[bool | None, bool, Prefix], Statement] = {}
+
+    def statement(self, *, owned: bool | None, later: bool, prefix: Prefix) -> Statement:
+        """Return a statement.
+
+        Args:
+            owned: Whether to read the sessions of one owner, or those without an owner; None: all sessions.
+            later: Whether to read only sessions after another one.
+            prefix: The way to find the sessions with a prefix.
+        """
+        wanted = owned, later, prefix
+        if wanted not in self._compiled:
+            self._compiled[wanted] = self._compile(*wanted)
+        return self._compiled[wanted]
+
+    def _compile(self, owned: bool | None, later: bool, prefix: Prefix) -> Statement:  # noqa: FBT001 - see `statement`
+        s, query = sessions.c, self._query
+        is_sqlite = self._dialect.name == "sqlite"
+        if owned is not None:
+            query = query.where(s.owner == bindparam("owner"))
+        if owned:
+            # Without this condition a planner could not use the partial index, which has no entries with an empty
+            # owner.
+            query = query.where(s.owner != text("x''" if is_sqlite else "''"))
+        if prefix is not Prefix.NONE:
+            # SQLite uses no index for a column with a unary plus
+            by_index = prefix is Prefix.SEARCHED or not is_sqlite
+            session = s.session if by_index else literal_column("+turnlog_sessions.session", LargeBinary)
+            query = query.where(_has_prefix(session))
+        if later:
+            updated: BindParameter[float] = bindparam("updated")
+            after = or_(s.updated < updated, s.session > bindparam("session"))
+            query = query.where(and_(s.updated <= updated, after))
+        query = query.order_by(s.updated.desc(), s.session).limit(bindparam("limit"))
+        return Statement(query, self._dialect)
+
+
+def _has_prefix(session: ColumnElement[bytes]) -> ColumnElement[bool]:
+    """Return the condition that a session id begins with a prefix: it is in a range of the index of keys.
+
+    `LIKE` would depend on the database: its wildcards, its escapes, and whether it can use an index.
+    """
+    return and_(session >= bindparam("prefix"), session < bindparam("prefix_end"))
 
 
 def _namespaces(dialect: Dialect) -> dict[bool, Statement]:

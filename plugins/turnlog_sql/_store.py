@@ -28,7 +28,7 @@ from turnlog import (
     Version,
 )
 from turnlog.errors import Closed, InvalidInput
-from turnlog.rules import check_seal, page, page_of
+from turnlog.rules import check_seal, page, page_of, page_of_all
 from turnlog.runtime import BoundedMap
 from turnlog.values import check_listing, check_read
 
@@ -229,6 +229,8 @@ class SQLBackend(Backend):
 
     async def page(self, query: Query) -> Page:
         self.check_open()
+        if query.namespace is None:
+            return await page_of_all(self.namespaces, self.page, query)
         now, statements = self.clock(), self._statements
         try:
             return await self._database.read(lambda: _operations.page(statements, query, now))
@@ -237,7 +239,7 @@ class SQLBackend(Backend):
 
     async def totals(self, namespace: str) -> Totals:
         self.check_open()
-        namespace, now, statements = Query(namespace=namespace).namespace, self.clock(), self._statements
+        namespace, now, statements = Query(namespace=namespace).one_namespace, self.clock(), self._statements
         sessions = messages = size = 0
         after: bytes | None = b""
         try:
@@ -258,7 +260,8 @@ class SQLBackend(Backend):
             try:
                 keys = await self._database.read(partial(_operations.listed_keys, self._statements, query, limit))
             except CorruptRecord:  # the index is damaged: the index of keys has all sessions, in another order
-                keys = await self._database.read(partial(_operations.every_key, self._statements, query))
+                every = await self._database.read(partial(_operations.every_key, self._statements, query))
+                keys = [one for one in every if one[0].startswith((query.prefix or "").encode())]
                 found = await self._listed(query, keys, now)
                 damaged = [one for one in found if isinstance(one, CorruptRecord)]
                 return page((one for one in found if isinstance(one, SessionInfo)), query, damaged)

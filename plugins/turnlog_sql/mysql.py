@@ -7,6 +7,7 @@ one packet, so that any other commit takes two round trips: one to find and lock
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -29,7 +30,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, host_and_port, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, READ_ONLY
+from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
@@ -310,12 +311,17 @@ class _MySQL(Server[_BufferedConnection]):
             return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if code in (1146, 1054):  # ER_NO_SUCH_TABLE, ER_BAD_FIELD_ERROR
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {said}: {RESTORE}")
-        reason = _REASONS.get(code)
+        reason = _REASONS.get(code) or _missing_package(error)
+        if reason is DENIED and self._options["ssl"] is None and not self._options["unix_socket"]:
+            reason = _DENIED_WITHOUT_TLS
         if reason is not None:
             return reason.error(self.name, said)
+        if "WRONG_VERSION_NUMBER" in said:  # the server answers to the TLS handshake with an error of its own
+            return NO_TLS.error(self.name)
         if (code == 2003 or isinstance(error, OSError)) and (reason := why_unreachable(error)):  # CR_CONN_HOST_ERROR
             return reason.error(self.name)
-        return Unavailable(f"{self.name}: {said}: nothing was done")
+        check = f"; {CHECK}" if self.meaning(error) is Failure.LOST else ""
+        return Unavailable(f"{self.name}: {said}: nothing was done{check}")
 
     # ------------------------------------------------------------------------------------------------------- the tables
 
@@ -371,10 +377,21 @@ def _transport(driver: Connection) -> asyncio.Transport | None:
     return found
 
 
+def _missing_package(error: BaseException) -> Reason | None:
+    """Return the reason if the driver lacks a package for the authentication of the account; else None."""
+    found = re.search(r"'(\w+)' package is required", str(error)) if isinstance(error, RuntimeError) else None
+    if found is None:
+        return None
+    why = "the server's authentication needs a package that is not installed"
+    return Reason(why, f"run: pip install {found[1]}", permanent=True)
+
+
 def _probe() -> str:
     return _migrations.probe(_statements().dialect)
 
 
+_TLS: Final = "add sslmode=verify-full or sslmode=require"
+_DENIED_WITHOUT_TLS: Final = DENIED._replace(remedy=f"{DENIED.remedy}, and {_TLS} if the account needs TLS")
 _EXPIRED: Final = Reason("the password has expired", "set a new one on the server, and in the URL", permanent=True)
 _LOCKED: Final = Reason(
     "the account is locked", "unlock it on the server (ALTER USER ... ACCOUNT UNLOCK)", permanent=True
@@ -393,7 +410,15 @@ _REASONS: Final[dict[object, Reason]] = {
     1698: DENIED,  # ER_ACCESS_DENIED_NO_PASSWORD_ERROR
     1820: _EXPIRED,  # ER_MUST_CHANGE_PASSWORD
     1862: _EXPIRED,  # ER_MUST_CHANGE_PASSWORD_LOGIN
+    2059: Reason(  # CR_AUTH_PLUGIN_CANNOT_LOAD
+        "the driver does not know the authentication of this account",
+        "give it a password with caching_sha2_password, mysql_native_password or ed25519 on the server",
+        permanent=True,
+    ),
     3118: _LOCKED,  # ER_ACCOUNT_HAS_BEEN_LOCKED, of MySQL
+    3159: Reason(  # ER_SECURE_TRANSPORT_REQUIRED
+        "the server requires TLS", f"{_TLS} to the URL", permanent=True
+    ),
     4151: _LOCKED,  # ER_ACCOUNT_HAS_BEEN_LOCKED, of MariaDB
     1792: READ_ONLY,  # ER_CANT_EXECUTE_IN_READ_ONLY_TRANSACTION
     1836: READ_ONLY,  # ER_READ_ONLY_MODE

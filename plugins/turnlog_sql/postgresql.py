@@ -25,7 +25,7 @@ from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, parse_database_url
 from ._operations import Row
-from ._refusals import DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
+from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PERMISSION, NO_TLS, READ_ONLY
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend
@@ -274,6 +274,8 @@ class _Postgres(Server[_Connection]):
 
     def translated(self, error: BaseException) -> TurnlogError:
         said = in_a_line(error)
+        if "Tenant or user not found" in said:  # of Supabase's pooler, with the code of an internal error
+            return DENIED.error(self.name, said)
         if isinstance(error, _DAMAGE):
             return CorruptRecord(f"the database {self.name} is damaged: {said}; restore it from a backup")
         if isinstance(error, (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)):
@@ -281,8 +283,13 @@ class _Postgres(Server[_Connection]):
         if isinstance(error, OSError):
             found = NO_TLS if "rejected SSL upgrade" in said else why_unreachable(error)
             if found is None:
-                return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done")
+                return Unavailable(f"{self.name} cannot be reached: {said}: nothing was done; {CHECK}")
             return found.error(self.name)
+        if isinstance(error, asyncpg.TargetServerAttributeNotMatched):
+            return _NO_SUCH_HOST.error(self.name)
+        if "no pg_hba.conf entry" in said or "pg_hba.conf rejects" in said:
+            plain = "no encryption" in said or "SSL off" in said  # from version 14 on, and before
+            return (_NO_RULE_WITHOUT_TLS if plain else _NO_RULE).error(self.name, said)
         for kind, reason in _REASONS.items():
             if isinstance(error, kind):
                 return reason.error(self.name, said)
@@ -290,7 +297,8 @@ class _Postgres(Server[_Connection]):
             for part, reason in _TEXTS.items():
                 if part in said:
                     return reason.error(self.name, said)
-        return Unavailable(f"{self.name}: {said}: nothing was done")
+        check = f"; {CHECK}" if isinstance(error, asyncpg.PostgresConnectionError) else ""
+        return Unavailable(f"{self.name}: {said}: nothing was done{check}")
 
     # ------------------------------------------------------------------------------------------------------- the tables
 
@@ -319,6 +327,17 @@ class _Postgres(Server[_Connection]):
         return found
 
 
+_NO_SUCH_HOST: Final = Reason(
+    "no host in the URL is of the kind that target_session_attrs asks for", "add such a host, or set another kind"
+)
+_NO_RULE: Final = Reason(
+    "the server accepts no such connection",
+    "add a rule for this host, user and database to its pg_hba.conf",
+    permanent=True,
+)
+_NO_RULE_WITHOUT_TLS: Final = _NO_RULE._replace(
+    remedy=f"add sslmode=verify-full or sslmode=require to the URL if the server requires TLS, or {_NO_RULE.remedy}"
+)
 _REASONS: Final = {
     asyncpg.InvalidAuthorizationSpecificationError: DENIED,  # also the base class of the error for a wrong password
     asyncpg.InvalidCatalogNameError: NO_DATABASE,

@@ -460,10 +460,8 @@ class _SQLite(Database):
             return SchemaError(f"the tables in {self.name} are not as turnlog created them: {error}: {RESTORE}")
         if code == sqlite3.SQLITE_CANTOPEN and _lacks_descriptors():
             return Unavailable(f"{self.name}: this process has too many open files ({error}): nothing was stored")
-        if code == sqlite3.SQLITE_CANTOPEN and not os.path.isdir(folder := os.path.dirname(self.path)):
-            return AccessError(f"{self.name}: the folder {folder!r} does not exist: create it, or correct the path")
-        if code == sqlite3.SQLITE_CANTOPEN and os.path.isdir(self.path):
-            return AccessError(f"{self.name} is a folder: name a file in it")
+        if code == sqlite3.SQLITE_CANTOPEN and (fault := _fault_of(self.path)):
+            return AccessError(f"{self.name}{fault}")
         if code == sqlite3.SQLITE_CANTOPEN and self._migrate == "check" and _is_missing(self.path):
             make = f"turnlog migrate --store '{url_of(self.path)}'"
             return SchemaError(f"{self.name} does not exist: correct the path, or create it with: {make}", missing=True)
@@ -472,13 +470,22 @@ class _SQLite(Database):
                 f"{self.name} does not exist any more: restore it; to create an empty one, close and reopen the store"
             )
         if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN) and (locked := _unwritable(self.path)):
-            mend = f"chmod u+w {' '.join(map(quote, locked))}"
             text = f"{self.name}: this process has no permission to write to it ({error}): nothing was stored"
-            return AccessError(f"{text}; to allow its owner to write to it, run: {mend}")
+            return AccessError(f"{text}; {_unlocking(locked)}")
         if code == sqlite3.SQLITE_CANTOPEN:
             text = f"{self.name}: this process has no permission to open or create it ({error}): nothing was stored"
             return AccessError(f"{text}; check the path, and the permissions of the file and its folder")
         return Unavailable(f"{self.name}: {error}: nothing was stored")
+
+
+def _fault_of(path: str) -> str:
+    """Return the fault of a path that cannot name a file; an empty text if there is none."""
+    folder = os.path.dirname(path)
+    if os.path.isfile(folder):
+        return f": {folder!r} is a file, not a folder: correct the path"
+    if not os.path.isdir(folder):
+        return f": the folder {folder!r} does not exist: create it, or correct the path"
+    return " is a folder: name a file in it" if os.path.isdir(path) else ""
 
 
 def _is_missing(path: str) -> bool:
@@ -515,6 +522,14 @@ def _unwritable(path: str) -> list[str]:
 def _may_write(path: str) -> bool:
     """Return whether this process may write to a file or a folder, by the user that the system checks."""
     return os.access(path, os.W_OK, effective_ids=os.access in os.supports_effective_ids)
+
+
+def _unlocking(places: Sequence[str]) -> str:
+    """Return how to allow this process to write to files and folders."""
+    names = " ".join(map(quote, places))
+    if os.name == "posix" and any(os.stat(place).st_uid != os.geteuid() for place in places):
+        return f"run it as the owner, or allow its user to write to: {names}"
+    return f"to allow its owner to write to it, run: chmod u+w {names}"
 
 
 def _create(path: str) -> None:

@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager, contextmanager, nullcontext, suppress
+from shlex import quote
 from typing import Annotated, BinaryIO, Final
 from urllib.parse import parse_qs
 
@@ -35,6 +36,7 @@ _SQLITE: Final = b"SQLite format 3\0"
 _UNITS: Final = {"KB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 _RATE: Final = re.compile(r"([0-9]+(?:\.[0-9]+)?) ?([KMG]i?B)?")
 _GO_ON: Final = "stored sessions are kept; to continue, run the same command again"
+_VERIFY: Final = "restore a backup, or run 'turnlog verify' with the same options to see all damage"
 
 
 # --------------------------------------------------------------------------------------------------------------- export
@@ -93,8 +95,11 @@ async def _export(
                 rest = "the output is incomplete" if output is None else f"{output} was not changed"
                 complain(f"stopped after {counted(done.sessions, 'session')}: {rest}; run the command again")
                 raise
-    for error in [] if damaged is None else each_of(damaged):
+    errors = [] if damaged is None else each_of(damaged)
+    for error in errors:
         complain(error)
+    if any(type(error) is CorruptRecord for error in errors):
+        complain(_VERIFY)
     print(
         f"turnlog: {counted(done.sessions, 'session')} exported, {counted(done.messages, 'message')}", file=sys.stderr
     )
@@ -269,8 +274,11 @@ def _fails_as(path: str, done: str) -> Iterator[None]:
 def _pieces(importer: Importer, file: BinaryIO, name: str) -> Iterator[Read]:
     pieces = importer.read(file)
     while True:
-        with _fails_as(name, "read"):
-            piece = next(pieces, None)
+        try:
+            with _fails_as(name, "read"):
+                piece = next(pieces, None)
+        except InvalidInput as error:  # an option does not fit the file
+            raise InvalidInput(f"{name}: {error}") from None
         if piece is None:
             return
         yield piece
@@ -361,10 +369,11 @@ async def _copy(
     if all_namespaces and (_names_namespace(source) or _names_namespace(target)):
         raise InvalidInput("?namespace= in a URL cannot be combined with --all-namespaces: leave out one of them")
     with progress("copy") as show:
-        passes_seen, read, copied, said = 0, 0, 0, set[str]()
+        passes_seen, read, copied, said, damaged = 0, 0, 0, set[str](), False
 
         def report(result: CopyResult) -> None:
-            nonlocal passes_seen, read, copied
+            nonlocal passes_seen, read, copied, damaged
+            damaged = damaged or type(result.error) is CorruptRecord
             if result.error is not None and str(result.error) not in said:  # each pass reports it again
                 said.add(str(result.error))
                 complain(result.error)
@@ -393,6 +402,8 @@ async def _copy(
         f"{totals.copied} copied, {totals.removed} removed, {totals.different} different, {totals.failed} failed; "
         f"{counted(totals.messages, 'message')} written"
     )
+    if damaged:
+        complain(f"restore a backup, or see all damage with: turnlog verify --store {quote(masked_url(source))}")
     if totals.changed:
         complain(
             f"the last pass, number {totals.passes}, has found {counted(totals.changed, 'changed session')}: "

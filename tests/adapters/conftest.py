@@ -10,7 +10,14 @@ import pytest
 import servers
 from adapters.stacks import STACKS, url_of
 
-FRAMEWORKS: dict[str, str] = {"llama_index": "llama_index", "pydantic_ai": "pydantic_ai", "strands": "strands"}
+FRAMEWORKS: dict[str, str] = {
+    "claude_agent_sdk": "claude_agent_sdk",
+    "langgraph": "langgraph",
+    "llama_index": "llama_index",
+    "openai_agents": "agents",
+    "pydantic_ai": "pydantic_ai",
+    "strands": "strands",
+}
 """The package that each adapter's framework provides, by the name of the folder with the adapter's tests."""
 
 collect_ignore = [name for name, package in FRAMEWORKS.items() if find_spec(package) is None]

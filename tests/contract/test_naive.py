@@ -21,6 +21,8 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values ensu
     "how_many_values",
     "load_edit_save_is_refused",
     "namespaces_of_no_owner",
+    "no_view_covers_all_namespaces",
+    "invalid_prefixes",
     "new_session_ids",
     "nothing_to_set",
     "rewind_more_than_there_is",

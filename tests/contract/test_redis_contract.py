@@ -8,8 +8,10 @@ from pathlib import Path
 import servers
 from further_ways import FurtherWay
 from redis_places import OnCluster, RedisContract
+from turnlog.testing._all_namespaces import AllNamespaces
 from turnlog.testing._counting import Counting
 from turnlog.testing._paging import Paging
+from turnlog.testing._prefixes import Prefixes
 
 
 class TestRedis(RedisContract):
@@ -58,11 +60,11 @@ class TestValkeyOfAWheel(FurtherWay):
     below = OnValkeyOfAWheel
 
 
-class TestLeastPrivileges(FurtherWay, Counting, Paging):
+class TestLeastPrivileges(FurtherWay, Counting, Paging, Prefixes):
     below = WithLeastPrivileges
 
 
-class TestCluster(FurtherWay, Counting):
+class TestCluster(FurtherWay, Counting, Prefixes, AllNamespaces):
     below = OnCluster
 
 

@@ -365,6 +365,8 @@ def test_where_the_file_is_looked_for(alone: Path, monkeypatch: pytest.MonkeyPat
     assert open_store(config={"store": {"url": "memory://", "namespace": "mapping"}}).namespace == "mapping"
     monkeypatch.setenv("TURNLOG_CONFIG", "gone.toml")
     assert "TURNLOG_CONFIG: the file gone.toml cannot be read" in refused()
+    monkeypatch.setenv("TURNLOG_CONFIG", ".")
+    assert refused().endswith("; give the path of a file that this user may read")
 
 
 def test_another_projects_pyproject_says_nothing(alone: Path) -> None:
@@ -392,6 +394,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         ("[store]\na = \n", "(at line 2, column 5)"),
         (b"\xff\xfe", "turnlog.toml is not valid TOML: it is not UTF-8"),
         ("store = 5", "turnlog.toml: store must be a table, not int"),
+        ("url = 'memory://'", "turnlog.toml: url stands outside of a table: write it below [store]"),
         (
             "[stroe]\na = 1",
             "turnlog.toml: the table [stroe] is unknown; write [store] or [[alerts]]; did you mean 'store'?",
@@ -715,7 +718,10 @@ def test_an_unknown_layer() -> None:
         ("redis//x", "has no scheme with ://"),
         ("sqlite", "has no scheme with ://"),
         ("sqlite:chat.db", "has no scheme with ://"),
-        ("C:\\x", "write sqlite:///PATH for a file"),
+        ("C:\\x", "write sqlite:///PATH for a file, postgresql://user:password@host/database for a server"),
+        ("'memory://'", "remove the quotation marks"),
+        ("jdbc:postgresql://h/d", "leave jdbc: out"),
+        ("fakenet://::1:6379", "an IPv6 address must be in brackets"),
         ("://x", "has no scheme"),
         (" memory://", "a space or a control character"),
         ("memory://\n", "a space or a control character"),
@@ -747,6 +753,7 @@ def test_malformed_urls(url: object, says: str) -> None:
 
 def test_an_unknown_scheme_names_the_nearest() -> None:
     assert "there is no backend named 'memmory'" in refused("memmory://", kind=PluginError)
+    assert refused("fakenet-sentinel://h", kind=PluginError).endswith("; did you mean 'fakenet+sentinel'?")
     assert "did you mean 'fakenet'" in refused("fakenett://u:hunter2@h", kind=PluginError)
 
 

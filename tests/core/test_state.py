@@ -29,6 +29,7 @@ from turnlog import (
     Expect,
     Key,
     Metadata,
+    Page,
     Query,
     Receipt,
     Record,
@@ -38,7 +39,7 @@ from turnlog import (
     user,
 )
 from turnlog.errors import IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
-from turnlog.rules import SessionState, file_key, page
+from turnlog.rules import SessionState, file_key, page, page_of_all
 from turnlog.values import SameSession
 
 KEY = Key("shop", "alice")
@@ -775,20 +776,32 @@ infos = st.dictionaries(
 )
 
 
-@given(infos=infos, limit=st.integers(1, 4), owner=st.sampled_from([None, "", "ann", "nobody"]), turned=st.booleans())
+@given(
+    infos=infos,
+    limit=st.integers(1, 4),
+    namespace=st.sampled_from(["shop", None]),
+    owner=st.sampled_from([None, "", "ann", "nobody"]),
+    prefix=st.sampled_from([None, "", "1", "\u00e9"]),
+    turned=st.booleans(),
+)
 def test_pages_are_complete_and_in_order(
-    infos: dict[tuple[str, str], tuple[float, str]], limit: int, owner: str | None, turned: bool
+    infos: dict[tuple[str, str], tuple[float, str]],
+    limit: int,
+    namespace: str | None,
+    owner: str | None,
+    prefix: str | None,
+    turned: bool,
 ) -> None:
     every = [info(*key, *value) for key, value in infos.items()]
-    wanted = [one for one in every if one.key.namespace == "shop" and owner in (None, one.owner)]
+    wanted = [one for one in every if owner in (None, one.owner) and one.key.session.startswith(prefix or "")]
+    wanted = [one for one in wanted if namespace in (None, one.key.namespace)]
     # The order of UTF-8 bytes, not of code units, as in databases and in other languages.
-    wanted.sort(key=lambda one: (-one.updated, one.key.session.encode()))
+    wanted.sort(key=lambda one: (one.key.namespace, -one.updated, one.key.session.encode()))
     found: list[SessionInfo] = []
     cursor = None
     while True:
-        shown = page(
-            reversed(every) if turned else every, Query(namespace="shop", owner=owner, limit=limit, cursor=cursor)
-        )
+        query = Query(namespace=namespace, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
+        shown = page(reversed(every) if turned else every, query)
         assert len(shown.infos) <= limit
         found += shown.infos
         cursor = shown.cursor
@@ -796,6 +809,38 @@ def test_pages_are_complete_and_in_order(
             break
         assert len(shown.infos) == limit
     assert found == wanted
+
+
+@pytest.mark.parametrize("limit", [1, 7, 1_000])
+@pytest.mark.parametrize("owner", [None, "ann"])
+async def test_pages_of_all_namespaces_are_made_of_the_pages_of_each(limit: int, owner: str | None) -> None:
+    """All sessions are found in the same order, and each page reads a bounded number of namespaces."""
+    every = [info("turnlog:own", "a", 1.0, "ann")]
+    for number in range(330):
+        whose = "ann" if number % 100 in (3, 4) else "bob"
+        every += [info(f"n{number:03}", name, 1.0, whose) for name in ("abc" if number % 5 else "a")]
+    names = sorted({one.key.namespace for one in every})
+    read: list[Query] = []
+
+    async def namespaces(*, after: str | None = None, limit: int = 1_000) -> list[str]:
+        return [name for name in names if after is None or name > after][:limit]
+
+    async def of_one(query: Query) -> Page:
+        read.append(query)
+        return page(every, query)
+
+    found: list[SessionInfo] = []
+    query = Query(namespace=None, owner=owner, limit=limit)
+    while True:
+        shown = await page_of_all(namespaces, of_one, query)
+        assert len(shown.infos) <= limit
+        assert len(read) <= 101, "with the namespace that the page before has begun"
+        read.clear()
+        found += shown.infos
+        if shown.cursor is None:
+            break
+        query = msgspec.structs.replace(query, cursor=shown.cursor)
+    assert found == [one for one in every[1:] if owner in (None, one.owner)]
 
 
 def test_a_page_goes_on_where_the_last_one_ended_though_its_last_session_is_gone() -> None:

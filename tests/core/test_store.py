@@ -28,6 +28,7 @@ from turnlog import (
     Key,
     Layer,
     OutcomeUnknown,
+    Page,
     PayloadLayer,
     Receipt,
     Record,
@@ -606,3 +607,30 @@ async def test_an_id_that_is_used_is_named_as_it_was_given() -> None:
     await store.fork("s", "u", change_id="f")
     with pytest.raises(IdReused, match=r"^change id 'f' is used for another change of session 'u'"):
         await store.fork("s", "u", at=0, change_id="f")
+
+
+async def test_pages_of_sessions_in_views() -> None:
+    """A view lists its own sessions alone, refuses the cursors of other lists, and raises `Closed` after `close`."""
+    store = Store(MemoryBackend())
+    async with store:
+        for number in range(4):
+            await store.append(f"a{number}", [user("x")], owner=("ann", "bob")[number % 2])
+            await store.within("shop").append(f"a{number}", [user("x")], owner="ann")
+        ann, shop = store.for_owner("ann"), store.within("shop")
+        assert [info.key.session for info in (await ann.list_sessions(prefix="a")).infos] == ["a2", "a0"]
+        for owner in ("bob", ""):
+            assert await ann.list_sessions(owner=owner) == Page(())
+            assert [info async for info in ann.sessions(owner=owner)] == []
+        first = await ann.list_sessions(limit=1)
+        assert first == await store.list_sessions(owner="ann", limit=1), "the same list"
+        assert [info.key.session for info in (await ann.list_sessions(cursor=first.cursor)).infos] == ["a0"]
+        for other in (store, shop, shop.for_owner("ann"), store.for_owner("bob")):
+            with pytest.raises(InvalidInput, match="another namespace, owner or prefix"):
+                await other.list_sessions(cursor=first.cursor)
+        for limit in (0, 1_001, True, None):
+            with pytest.raises(InvalidInput, match="limit"):
+                await store.list_sessions(limit=limit)  # type: ignore[arg-type]
+    for closed in (store, ann):
+        for whose in (None, "bob"):
+            with pytest.raises(Closed):
+                await closed.list_sessions(owner=whose)

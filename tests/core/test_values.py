@@ -33,6 +33,7 @@ from turnlog import (
     Store,
     Times,
     Turn,
+    Unsupported,
     Version,
     assistant,
     open_store,
@@ -118,12 +119,26 @@ def test_a_name_may_hold_any_sign_that_can_be_seen(name: str) -> None:
         ("session id", lambda bad: Key("a", bad)),
         ("change id", lambda bad: Change(id=bad, owner="ann")),
         ("turn id", lambda bad: record(id=bad)),
-        ("namespace", lambda bad: Query(namespace=bad)),
     ],
 )
 def test_a_bad_name_is_refused_and_says_which(what: str, make: Any, name: Any) -> None:
     with pytest.raises(InvalidInput, match=what):
         make(name)
+
+
+@pytest.mark.parametrize("name", [bad for bad in BAD_NAMES if bad is not None], ids=ascii)
+def test_a_query_is_of_a_namespace_or_of_all(name: Any) -> None:
+    Query(namespace=None)
+    with pytest.raises(InvalidInput, match="namespace"):
+        Query(namespace=name)
+
+
+@pytest.mark.parametrize("name", [bad for bad in BAD_NAMES if bad not in ("", " ", "\u3000", None)], ids=ascii)
+def test_a_prefix_is_the_beginning_of_a_name(name: Any) -> None:
+    for good in ("", " ", "\u3000", "x" * 255, "é" * 127, *GOOD_NAMES):
+        Query(namespace="shop", prefix=good)
+    with pytest.raises(InvalidInput, match="prefix"):
+        Query(namespace="shop", prefix=name)
 
 
 @pytest.mark.parametrize("name", [bad for bad in BAD_NAMES if bad != "" and bad is not None], ids=ascii)
@@ -734,6 +749,18 @@ def test_metadata_have_few_values_also_when_they_are_merged() -> None:
         Metadata.of(half).merge(Metadata.of({"b": half["a"]}))
 
 
+def test_a_long_text_of_metadata_has_one_canonical_form() -> None:
+    """It is not decoded for a digest.  A forged length is still refused."""
+    for size in (65_535, 65_536, 1_000_000):
+        metadata = Metadata.of({"text": "é" * (size // 2) + "x" * (size % 2)})
+        encoded = metadata.encoded["text"]
+        assert metadata.canonical() == {"text": msgspec.msgpack.encode(metadata["text"])}
+        assert metadata.checksum(Key("a", "b")) == metadata.pack(Key("a", "b"))[-4:]
+        for forged in (encoded[:-1], encoded + b"x"):
+            with pytest.raises(CorruptRecord):
+                Metadata({"text": forged}).canonical()
+
+
 # -------------------------------------------------------------------------------------------------- queries and reading
 
 
@@ -774,9 +801,18 @@ def test_a_cursor_serves_only_the_query_that_gave_it() -> None:
         {"namespace": "bank", "owner": "ann"},
         {"namespace": "shop", "owner": "bob"},
         {"namespace": "shop", "owner": None},
+        {"namespace": None, "owner": "ann"},
+        {"namespace": "shop", "owner": "ann", "prefix": "a"},
+        {"namespace": "shop", "owner": "ann", "prefix": ""},
     ):
         with pytest.raises(InvalidInput, match="another"):
             Query(cursor=cursor, **other)
+
+
+def test_a_query_of_all_namespaces_is_refused_where_one_is_needed() -> None:
+    assert Query(namespace="shop").one_namespace == "shop"
+    with pytest.raises(Unsupported, match="one namespace only"):
+        _ = Query(namespace=None).one_namespace
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from collections.abc import Sequence
 from contextlib import suppress
@@ -14,6 +15,7 @@ from msgspec.structs import replace
 from naive import fails, stored
 from turnlog import (
     Change,
+    Expect,
     InvalidInput,
     Key,
     Message,
@@ -29,6 +31,7 @@ from turnlog import (
     Version,
 )
 from turnlog.rules import Header, SessionState
+from turnlog.testing._all_namespaces import AllNamespaces
 from turnlog.testing._counting import Counting
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
@@ -38,6 +41,7 @@ from turnlog.testing._namespace_lists import NamespaceLists
 from turnlog.testing._namespaces import Namespaces
 from turnlog.testing._naming import Naming
 from turnlog.testing._paging import Paging
+from turnlog.testing._prefixes import Prefixes
 from turnlog.testing._values import Values
 from turnlog.values import check_listing
 from turnlog.values.json_value import JSON
@@ -422,7 +426,7 @@ class PagesOfAll(MemoryBackend):
     async def page(self, query: Query) -> Page:
         now = self.clock()
         headers = [state.header for state in self._states.values() if state.header is not None]
-        infos = [h.info(now) for h in headers if h.alive(now) and h.key.namespace.startswith(query.namespace)]
+        infos = [h.info(now) for h in headers if h.alive(now) and h.key.namespace.startswith(query.one_namespace)]
         infos = [info for info in infos if query.owner in (None, info.owner)]
         infos.sort(key=lambda info: (-info.updated, info.key.session.encode()))
         after = query.after
@@ -506,6 +510,7 @@ class OneSessionAnOwner(MemoryBackend):
 
 
 @fails(Paging, "a_page_extends_no_life", "what_is_gone_is_on_no_page")
+@fails(Prefixes, "no_prefix_of_what_is_gone")
 class ShowsTheDead(MemoryBackend):
     """Lists expired sessions until a sweep removes them."""
 
@@ -551,6 +556,118 @@ class AtMostAHundred(MemoryBackend):
 
     async def page(self, query: Query) -> Page:
         return Page((await super().page(replace(query, limit=100))).infos[: query.limit])
+
+
+# ----------------------------------------------------------------------------------------------------------- prefixes
+
+
+@fails(
+    Prefixes,
+    "a_prefix_among_many",
+    "a_prefix_and_an_owner",
+    "a_prefix_page_by_page",
+    "the_ids_with_a_prefix",
+)
+class PrefixesFilteredLast(MemoryBackend):
+    """Filters a page of all sessions, and returns no cursor."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(replace(query, prefix=None, cursor=None))
+        return Page(tuple(info for info in page.infos if info.key.session.startswith(query.prefix or "")))
+
+
+@fails(Prefixes, "the_ids_with_a_prefix")
+class PrefixesLike(MemoryBackend):
+    """Compares ids as `LIKE` does, with wildcards and without regard to case."""
+
+    async def page(self, query: Query) -> Page:
+        if not query.prefix:
+            return await super().page(query)
+        signs = {"%": ".*", "_": "."}
+        pattern = re.compile("".join(signs.get(one, re.escape(one)) for one in query.prefix), re.IGNORECASE | re.DOTALL)
+        page = await super().page(Query(namespace=query.namespace, owner=query.owner, limit=1000))
+        return Page(tuple(info for info in page.infos if pattern.match(info.key.session)))
+
+
+@fails(Prefixes, "a_cursor_of_another_prefix")
+class CursorsOfAnyPrefix(MemoryBackend):
+    """Gives the cursor of all sessions to each prefix."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        every = replace(query, prefix=None, cursor=None)
+        return Page(page.infos, None if page.cursor is None else every.cursor_after(page.infos[-1]))
+
+
+# ------------------------------------------------------------------------------------------------------ all namespaces
+
+
+@fails(
+    AllNamespaces,
+    "all_namespaces_of_layers",
+    "an_owner_of_all_namespaces",
+    "many_namespaces",
+    "sessions_of_all_namespaces",
+)
+class AllIsTheDefault(MemoryBackend):
+    """Takes a query of all namespaces for one of the default namespace."""
+
+    async def page(self, query: Query) -> Page:
+        return await super().page(query if query.namespace is not None else replace(query, namespace="default"))
+
+
+@fails(AllNamespaces, "all_namespaces_of_layers")
+class AllIncludesLayers(MemoryBackend):
+    """Lists the internal sessions of layers, so `erase_owner` removes them."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        if query.namespace is not None or page.cursor is not None:
+            return page
+        own = [await self.read(key, touch=False) for key in list(self._states) if key.is_internal]
+        return Page((*page.infos, *(one.info for one in own if query.owner in (None, one.info.owner))))
+
+
+@fails(AllNamespaces, "sessions_of_all_namespaces")
+class AllByTime(MemoryBackend):
+    """Orders the sessions of all namespaces by time."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        infos = sorted(page.infos, key=lambda info: (-info.updated, info.key))
+        return Page(tuple(infos), page.cursor)
+
+
+@fails(AllNamespaces, "many_namespaces")
+class AllOfAHundred(MemoryBackend):
+    """Lists only the first hundred namespaces."""
+
+    async def page(self, query: Query) -> Page:
+        page = await super().page(query)
+        first = await self.namespaces(limit=100)
+        return page if query.namespace else Page(tuple(one for one in page.infos if one.key.namespace in first))
+
+
+@fails(AllNamespaces, "an_owner_of_all_namespaces")
+class AllOwners(MemoryBackend):
+    """Ignores the owner of a query of all namespaces, and of a deletion."""
+
+    async def page(self, query: Query) -> Page:
+        return await super().page(query if query.namespace is not None else replace(query, owner=None))
+
+    async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
+        return await super().delete(key, expect=expect)
+
+
+@fails(AllNamespaces, "a_cursor_of_all_namespaces")
+class AllStartsAnew(MemoryBackend):
+    """Begins a query of all namespaces with the namespace in the cursor."""
+
+    async def page(self, query: Query) -> Page:
+        position = query.position
+        if query.namespace is None and position is not None and not position[2]:
+            query = replace(query, cursor=None)
+        return await super().page(query)
 
 
 # ------------------------------------------------------------------------------------------------------------- naming
@@ -619,7 +736,7 @@ class Glues(_Folding):
         page = await super().page(Query(namespace="all", limit=1000))
         prefix = f"{query.namespace}:"
         infos = [i for i in page.infos if i.key.session.startswith(prefix) and query.owner in (None, i.owner)]
-        return Page(tuple(replace(i, key=Key(query.namespace, i.key.session.removeprefix(prefix))) for i in infos))
+        return Page(tuple(replace(i, key=Key(query.one_namespace, i.key.session.removeprefix(prefix))) for i in infos))
 
 
 @fails(Naming, "invalid_keys")

@@ -31,6 +31,9 @@ def test_there_is_the_wheel_and_no_driver() -> None:
             "tokenizers",
             "cyclopts",
             "rich",
+            "jinja2",
+            "starlette",
+            "uvicorn",
         }
         & names
     )

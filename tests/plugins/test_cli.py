@@ -472,6 +472,43 @@ def test_list_of_one_owner_and_of_a_few(three: Kept, capsys: Any) -> None:
     assert main(["list", "--limit=-1"]) == 2
 
 
+def test_list_of_a_prefix(three: Kept, capsys: Any) -> None:
+    assert main(["list", "--prefix", "t"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["three", "two"]
+    assert main(["list", "--prefix=t", "--owner=bob"]) == 0
+    assert [line.split("\t")[0] for line in capsys.readouterr().out.splitlines()] == ["two"]
+    assert main(["list", "--prefix=%", "--owner=bob"]) == 0
+    assert capsys.readouterr() == (
+        "",
+        "turnlog: there are no sessions of owner 'bob' with the prefix '%' in namespace 'default'\n",
+    )
+    assert main(["list", f"--prefix={'x' * 256}"]) == 2
+    assert "prefix has 256 bytes" in capsys.readouterr().err
+
+
+def test_list_of_all_namespaces(tmp_path: Path, capsys: Any) -> None:
+    """The first column is the namespace.  A namespace cannot be combined with all namespaces."""
+    url = f"sqlite:///{tmp_path}/t.db"
+
+    async def fill() -> None:
+        async with open_store(url) as store:
+            for namespace, name in (("shop", "a1"), ("acme", "b1"), ("acme", "a2")):
+                await store.within(namespace).append(name, [user("x")])
+
+    asyncio.run(fill())
+    for more, rows in (
+        ([], [["acme", "a2"], ["acme", "b1"], ["shop", "a1"]]),
+        (["--prefix=a"], [["acme", "a2"], ["shop", "a1"]]),
+        (["--limit=1"], [["acme", "a2"]]),
+    ):
+        assert main(["list", f"--store={url}", "--all-namespaces", *more]) == 0
+        assert [line.split("\t")[:2] for line in capsys.readouterr().out.splitlines()] == rows
+    assert main(["list", f"--store={url}", "--all-namespaces", "--prefix=c"]) == 0
+    assert capsys.readouterr().err == "turnlog: there are no sessions with the prefix 'c' in any namespace\n"
+    assert main(["list", f"--store={url}", "--all-namespaces", "--namespace=shop"]) == 2
+    assert "cannot be combined" in capsys.readouterr().err
+
+
 def test_list_shows_all_with_limit_0(store: Kept, capsys: Any) -> None:
     for number in range(130):
         append(store, f"s{number}", user("a"))
@@ -546,6 +583,43 @@ def test_show_prints_turns_with_numbers_times_roles_and_calls(store: Kept, capsy
         "  user: Thanks\n"
         "    turn 9\n"
         '  item: {"type": "reasoning", "id": "r"}\n'
+    )
+
+
+def test_show_prints_the_messages_of_langchain(store: Kept, capsys: Any) -> None:
+    call = {"name": "weather", "args": {"city": "Paris"}, "id": "c1", "type": "tool_call"}
+    messages: list[dict[str, object]] = [
+        {"type": "system", "content": "Be brief."},
+        {"type": "human", "content": [{"type": "text", "text": "Weather?"}], "name": "ann"},
+        {"type": "ai", "content": "I will look.", "tool_calls": [call]},
+        {"type": "tool", "content": "sunny", "tool_call_id": "c1"},
+        {"type": "AIMessageChunk", "content": "Sunny.", "tool_calls": []},
+        {"type": "narrator", "content": "The end."},
+    ]
+    append(store, "s", *[Message.from_dict(one) for one in messages])
+    assert main(["show", "s"]) == 0
+    assert capsys.readouterr().out.splitlines()[3:] == [
+        "  system: Be brief.",
+        "  user ann: Weather?",
+        "  assistant: I will look.",
+        '  assistant calls weather({"city": "Paris"}) as c1',
+        "  tool c1: sunny",
+        "  assistant: Sunny.",
+        "  item: The end.",
+    ]
+
+
+def test_show_prints_the_calls_and_results_of_responses(store: Kept, capsys: Any) -> None:
+    call: dict[str, object] = {"type": "function_call", "call_id": "c1", "name": "weather"}
+    call["arguments"] = '{"city": "Paris"}'
+    result: dict[str, object] = {"type": "function_call_output", "call_id": "c1\n", "output": "sunny"}
+    image = {**result, "output": [{"type": "input_image"}]}
+    append(store, "s", *[Message.from_dict(one) for one in (call, result, image)])
+    assert main(["show", "s"]) == 0
+    assert capsys.readouterr().out.endswith(
+        '  assistant calls weather({"city": "Paris"}) as c1\n'
+        "  tool c1\\n: sunny\n"
+        '  item: {"type": "function_call_output", "call_id": "c1\\n", "output": [{"type": "input_image"}]}\n'
     )
 
 

@@ -199,6 +199,7 @@ def test_plugins_lists_commands(put: Put, capsys: Any) -> None:
             "copy",
             "export",
             "import",
+            "inspect",
             "migrate",
             "new-backend",
             "new-layer",

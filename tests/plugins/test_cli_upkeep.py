@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import json
 import os
 import pty
@@ -215,10 +216,18 @@ def test_erase_removes_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     assert "'header' in namespace 'default'" in err
 
 
-def test_a_damaged_session_is_followed_by_the_command_that_shows_all_damage(tmp_path: Path, capsys: Any) -> None:
+def test_a_damaged_session_is_followed_by_the_command_that_shows_all_damage(
+    tmp_path: Path, monkeypatch: Any, capsys: Any
+) -> None:
     url = damaged(tmp_path)
     said = refused(capsys, "edit", "header", "--title=x", f"--store={url}", code=1)
     assert said.endswith(f"; restore a backup, or run 'turnlog verify --store {url}' to see all damage\n")
+    advice = "restore a backup, or run 'turnlog verify' with the same options to see all damage\n"
+    assert main(["search", "sound", f"--store={url}"]) == 1
+    assert capsys.readouterr().err.endswith(f"turnlog: {advice}")
+    monkeypatch.setattr("sys.stdin", io.StringIO("hello\n"))
+    assert main(["chat", "--session=turn", f"--store={url}"]) == 1
+    assert f"its checksum does not match; {advice}" in capsys.readouterr().err
 
 
 # -------------------------------------------------------------------------------------------------------------- verify
@@ -651,7 +660,7 @@ def test_search_reports_damaged_sessions(tmp_path: Path, capsys: Any) -> None:
     assert main(["search", "sound", f"--store={damaged(tmp_path)}"]) == 1
     out, err = capsys.readouterr()
     assert [row.split("\t")[1] for row in out.splitlines()] == ["0", "1", "2"]
-    assert err.count("\n") == 2
+    assert err.count("\n") == 3  # two sessions, and the next command
 
 
 @pytest.mark.parametrize(

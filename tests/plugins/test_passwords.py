@@ -61,6 +61,10 @@ def test_a_variable_in_toml(folder: Path, monkeypatch: pytest.MonkeyPatch) -> No
     (folder / "turnlog.toml").write_text('[store]\nurl = "postgresql://u:${NOWHERE}@h/d"\n')
     with pytest.raises(ConfigError, match=r"^turnlog.toml: store.url: the variable NOWHERE is not set"):
         open_store()
+    for wrong in ("${SECRET", "${SECRET:-x}", "${}", "${1}"):
+        (folder / "turnlog.toml").write_text(f'[store]\nurl = "postgresql://u:{wrong}@h/d"\n')
+        with pytest.raises(ConfigError, match=r"^turnlog.toml: store.url: a \$\{ has no .*: write it like \$\{DB_PAS"):
+            open_store()
 
 
 @pytest.mark.parametrize(
@@ -85,7 +89,12 @@ def test_two_passwords(
 
 @pytest.mark.parametrize(
     ("contents", "says"),
-    [(None, "cannot be read: No such file"), (b"", "is empty"), (b"\n", "is empty"), (b"\xff\xfe", "it is not UTF-8")],
+    [
+        (None, "cannot be read: No such file"),
+        (b"", "is empty"),
+        (b"\n", "is empty"),
+        (b"\xff\xfe", "it is not UTF-8; write"),
+    ],
 )
 def test_a_file_that_holds_no_password(folder: Path, contents: bytes | None, says: str) -> None:
     if contents is not None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 import pytest
+from asyncpg import InternalServerError
 
 import servers
 from sql_places import emptied_mariadb, emptied_postgresql
@@ -21,7 +23,7 @@ class Guarded(servers.Postgres):
     def __init__(self) -> None:
         self.sockets = servers.folder_for("sockets")
         rules = self.sockets / "rules"
-        rules.write_text("host all all 127.0.0.1/32 scram-sha-256\nlocal all all trust\n")
+        rules.write_text("host all postgres 127.0.0.1/32 scram-sha-256\nlocal all all trust\n")
         super().__init__(f"unix_socket_directories={self.sockets}", f"hba_file={rules}")
 
     @property
@@ -91,6 +93,25 @@ async def test_a_password_in_a_variable(monkeypatch: pytest.MonkeyPatch) -> None
     )
     await works(f"valkey://127.0.0.1:{single.port}")
     await works(f"valkey+cluster://127.0.0.1:{node.port}")
+
+
+async def test_a_server_without_a_rule_for_the_connection() -> None:
+    """Servers of providers have none for connections without TLS."""
+    with pytest.raises(AccessError) as caught:
+        await works(f"postgres://other:{quote(_PASSWORD, safe='')}@127.0.0.1:{guarded().port}/postgres")
+    text = str(caught.value)
+    assert ": the server accepts no such connection (no pg_hba.conf entry for host " in text
+    assert text.endswith(
+        "no encryption): nothing was done; add sslmode=verify-full or sslmode=require to the URL if the server "
+        "requires TLS, or add a rule for this host, user and database to its pg_hba.conf"
+    )
+    assert _PASSWORD not in text
+
+
+def test_a_pooler_that_knows_no_such_user_is_not_a_damaged_database() -> None:
+    backend: Any = open_store("postgresql://u@h/d").backend
+    error = backend._database.translated(InternalServerError("Tenant or user not found"))
+    assert isinstance(error, AccessError) and "set the right user and password" in str(error)
 
 
 async def test_a_schema_has_tables_of_its_own() -> None:

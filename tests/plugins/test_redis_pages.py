@@ -71,6 +71,35 @@ async def test_servers_behind_a_proxy_are_asked_for_each_bucket() -> None:
         assert refused == 1
 
 
+async def test_a_rare_prefix_is_searched_in_the_whole_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The server compares the members, also with characters that mean something in its patterns."""
+    monkeypatch.setattr("turnlog_redis._store._SCANNED", 1)
+    url = emptied()
+    async with Proxy(url) as proxy, at(proxy.url) as store:
+        rare = ["*", "a*b", "?", "[a]", "a[b-z]", "\\", "\\*", "^", "-", "]", "a-b", "é*"]
+        for name in rare:
+            await store.merge_metadata(name, {"x": 1}, owner="ann")
+        many = {f"s{number}": (number, "") for number in range(600)}  # more than 128 entries of a bucket are a tree
+        for name in many:
+            await store.merge_metadata(name, {"x": 1})
+        for prefix in ("*", "a", "a*", "?", "[", "[a", "a[", "\\", "^", "-", "]", "a-", "é", "none"):
+            for owner in (None, "ann"):
+                proxy.count()
+                page = await store.list_sessions(owner=owner, prefix=prefix, limit=9)
+                expected = [name for name in reversed(rare) if name.startswith(prefix)]
+                assert ([info.key.session for info in page.infos], page.cursor) == (expected, None), prefix
+                assert (b"ZSCAN" in proxy.commands) == (owner is None), "the owner has few sessions"
+        proxy.count()
+        page = await store.list_sessions(prefix="s", limit=9)
+        assert [info.key.session for info in page.infos] == [f"s{number}" for number in range(599, 590, -1)]
+        assert b"ZSCAN" not in proxy.commands, "the prefix is frequent"
+        page = await store.list_sessions(prefix="s1", limit=300)
+        assert (len(page.infos), page.cursor) == (111, None)
+        first = await store.list_sessions(prefix="a", limit=2)
+        rest = await store.list_sessions(prefix="a", limit=2, cursor=first.cursor)
+        assert [info.key.session for info in (*first.infos, *rest.infos)] == ["a-b", "a[b-z]", "a*b"]
+
+
 @pytest.mark.parametrize("many", [99, 150])
 async def test_a_session_that_has_expired_is_not_listed_and_its_entry_removed(many: int) -> None:
     """The script returns the sessions of few entries; those of more entries are read after it."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import sqlite3
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -16,6 +17,7 @@ from turnlog import (
     Change,
     Conflict,
     Key,
+    Page,
     Query,
     Receipt,
     Record,
@@ -26,7 +28,7 @@ from turnlog import (
     user,
 )
 from turnlog_sql import _operations
-from turnlog_sql._statements import Statement
+from turnlog_sql._statements import Prefix, Statement
 
 LONG = Key("shop", "long")
 
@@ -173,7 +175,14 @@ def test_no_statement_scans_a_table() -> None:
     database = Database()
     statements = database.statements
     every = [one for one in vars(statements).values() if isinstance(one, Statement)]
-    every += [*statements.delete, *statements.newest.values(), *statements.reads.values(), *statements.pages.values()]
+    every += [*statements.delete, *statements.newest.values(), *statements.reads.values()]
+    every += [
+        pages.statement(owned=owned, later=later, prefix=prefix)
+        for pages in (statements.pages, statements.keys)
+        for owned in (None, False, True)
+        for later in (False, True)
+        for prefix in (Prefix.NONE, Prefix.SCANNED)
+    ]
     assert len(every) > 30
     planless: tuple[object, ...] = (
         *(statements.version, statements.clock, statements.begin, statements.end, statements.counts),
@@ -186,6 +195,43 @@ def test_no_statement_scans_a_table() -> None:
         plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {one.sql}", values)]
         assert plan
         assert not [step for step in plan if step.startswith("SCAN") or "TEMP B-TREE" in step], one.sql
+    database.close()
+
+
+def test_a_rare_prefix_is_searched_in_the_index_of_keys_and_a_frequent_one_in_the_index_of_pages() -> None:
+    database = Database()
+    for owned, prefix, index in (
+        (None, Prefix.SEARCHED, "turnlog_sessions_key (namespace=? AND session>? AND session<?)"),
+        (False, Prefix.SEARCHED, "turnlog_sessions_key (namespace=? AND session>? AND session<?)"),
+        (None, Prefix.SCANNED, "turnlog_sessions_updated (namespace=?)"),
+        (False, Prefix.SCANNED, "turnlog_sessions_updated (namespace=?)"),
+        (True, Prefix.SCANNED, "turnlog_sessions_owner (namespace=? AND owner=?)"),
+    ):
+        statement = database.statements.pages.statement(owned=owned, later=False, prefix=prefix)
+        values = statement.bind(dict.fromkeys(statement.names, None))
+        plan = [row[3] for row in database.connection.execute(f"EXPLAIN QUERY PLAN {statement.sql}", values)]
+        assert index in plan[0], (owned, prefix)
+    database.close()
+
+
+def _page(database: Database, query: Query) -> Page:
+    return database.read(_operations.page(database.statements, query, 2e3))
+
+
+def test_a_page_of_a_prefix_takes_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite searches a rare prefix, however many sessions there are, and scans for a frequent one."""
+    monkeypatch.setattr(_operations, "_FEW", 20)
+    database = Filled(1)
+    for number in range(1_000):
+        name = f"rare{number}" if number % 100 == 0 else f"often{number}"
+        change = Change(metadata={"x": 1})
+        database.write(_operations.commit(database.statements, Key("default", name), change, float(number), None))
+    for prefix, count, most in (("rare", 10, 1_500), ("often", 10, 1_500), ("none", 0, 300)):
+        query = Query(namespace="default", prefix=prefix, limit=10)
+        assert len(_page(database, query).infos) == count
+        assert database.work(partial(_page, database, query))[1] < most, prefix
+    whole = Query(namespace="default", limit=1_000)
+    assert database.work(partial(_page, database, whole))[1] > 10_000
     database.close()
 
 

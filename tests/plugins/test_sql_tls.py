@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, cast
 
 import pytest
+from asyncmy import errors
 
 import servers
 from turnlog import AccessError, Store, Unavailable, open_store, user
@@ -212,6 +213,28 @@ async def test_a_server_that_does_not_encrypt_is_refused() -> None:
     host = servers.place(servers.postgresql())
     text = await said(PostgreSQLBackend(f"postgresql://postgres:{_PASSWORD}@{host}", sslmode="require", sweep=0))
     assert "nothing was done" in text and _PASSWORD not in text
+
+
+async def test_a_server_that_requires_tls_says_so() -> None:
+    place = Place("mariadb")
+    async with place.backend("127.0.0.1", sslmode="require") as backend:
+        database: Any = backend._database
+
+        async def require(value: str) -> None:
+            sql = f"SET GLOBAL require_secure_transport = {value}"
+            await database.with_connection(lambda connection: database.fetch(connection, sql, ()))
+
+        await require("ON")
+        try:
+            text = await said(place.backend("127.0.0.1"))
+        finally:
+            await require("OFF")
+    assert ": the server denies access (Access denied" in text  # MariaDB does not say why
+    assert "before the host, and add sslmode=verify-full or sslmode=require if the account needs TLS" in text
+    of_mysql = errors.OperationalError(3159, "Connections using insecure transport are prohibited")
+    text = str(database.translated(of_mysql))
+    assert ": the server requires TLS (Connections using insecure" in text
+    assert text.endswith(": nothing was done; add sslmode=verify-full or sslmode=require to the URL")
 
 
 async def test_a_wrong_password_is_in_no_message() -> None:

@@ -148,7 +148,11 @@ def test_a_damaged_session_is_reported_and_the_rest_is_written(
     monkeypatch.setattr(store.backend, "read", damaged)
     assert main(["export", "-o", str(path := tmp_path / "x")]) == 1
     err = capsys.readouterr().err
-    assert err == "turnlog: session 'a' in namespace 'default': broken\\x1b\nturnlog: 1 session exported, 2 messages\n"
+    assert err.splitlines() == [
+        "turnlog: session 'a' in namespace 'default': broken\\x1b",
+        "turnlog: restore a backup, or run 'turnlog verify' with the same options to see all damage",
+        "turnlog: 1 session exported, 2 messages",
+    ]
     assert [json.loads(line)["session"] for line in path.read_text().splitlines() if '"session":' in line] == ["b"]
 
 
@@ -169,6 +173,7 @@ def test_each_damaged_session_is_named_once(tmp_path: Path, monkeypatch: Any, ca
         err = capsys.readouterr().err
         named = [line.split("'")[1] for line in err.splitlines() if line.startswith("turnlog: session '")]
         assert sorted(named) == ["b", "c", "d", "e"], err
+        assert ("see all damage with: turnlog verify --store sqlite:///a.db" in err) is (command[0] == "copy")
     assert sorted(sessions_at("sqlite:///b.db")) == ["a", "f"]
 
 
@@ -236,7 +241,8 @@ def test_a_name_that_the_file_has_too_is_refused(store: Kept, tmp_path: Path, mo
     for file in (path, tmp_path / "lines", tmp_path / "array"):
         capsys.readouterr()
         assert main(["import", str(file), "--session=q"]) == 2
-        assert "the file contains session ids: leave out --session" in capsys.readouterr().err
+        assert f"turnlog: {file}: line " in (err := capsys.readouterr().err)
+        assert "the file contains session ids: leave out --session" in err
     assert not all_of(other)
     use(monkeypatch, named := Naming())
     append(named, "s", user("1"))

@@ -7,11 +7,15 @@ import signal
 import socket
 import sqlite3
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import pytest
 
 import servers
+from test_read_only import as_somebody
+from test_redis_tls import server as redis_tls
 from turnlog import AccessError, OutcomeUnknown, TurnlogError, Unavailable, open_store
+from turnlog.errors import ConfigError
 from turnlog.runtime import why_unreachable
 from turnlog_sql import sqlite
 from turnlog_sql.sqlite import _CommitFailed, _SQLite
@@ -61,6 +65,7 @@ async def test_nodes_and_sentinels_that_refuse_are_named(monkeypatch: pytest.Mon
         text = await said(f"redis+{kind}://127.0.0.1:1,127.0.0.1:2/0?timeout=100ms", Unavailable)
         for port in (1, 2):
             assert f"127.0.0.1:{port}: no server accepts connections there" in text
+        assert "nothing was done; check the hosts and the ports in the URL, that a server runs, " in text
 
 
 async def test_a_missing_socket(tmp_path: Path) -> None:
@@ -118,7 +123,7 @@ async def test_databases_refuse_access(kind: str) -> None:
     scheme, _, rest = url.partition("://")
     text = await said(f"{scheme}://nobody:hunter2@{rest.rpartition('@')[2]}")
     assert ": the server denies access (" in text
-    assert text.endswith("): nothing was done; set the right user and password in the URL, before the host")
+    assert "): nothing was done; set the right user and password in the URL, before the host" in text
     assert "hunter2" not in text
 
 
@@ -176,16 +181,88 @@ async def test_mariadb_refuses_an_account() -> None:
             servers.ask(url, "DROP USER refused@'127.0.0.1'")
 
 
-async def test_a_server_without_tls() -> None:
-    text = await said(f"{servers.postgresql()}?sslmode=require")
+@pytest.mark.parametrize(
+    ("kind", "server"),
+    [
+        ("redis", "nothing"),
+        ("redis", "mariadb"),
+        ("redis", "postgresql"),
+        ("postgresql", "nothing"),
+        ("postgresql", "mariadb"),
+        ("postgresql", "redis"),
+        ("mysql", "nothing"),
+        ("mysql", "postgresql"),
+    ],
+)
+async def test_a_port_of_another_server(kind: str, server: str) -> None:
+    """Another kind of server answers, or none: then the port only accepts connections."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1] if server == "nothing" else urlsplit(getattr(servers, server)()).port
+        path = "0" if kind == "redis" else "d"
+        text = await said(f"{kind}://u:hunter2@127.0.0.1:{port}/{path}?timeout=300ms", Unavailable)
+    assert text.startswith(f"{kind} 127.0.0.1:{port}/")
+    assert "nothing was done; check the host and the port in the URL, " in text
+    assert "hunter2" not in text
+
+
+async def test_a_sentinel_is_no_server_and_a_server_no_sentinel() -> None:
+    sentinel, server = f"redis://127.0.0.1:{servers.redis_sentinels().ports[0]}", servers.redis()
+    for url in (sentinel, sentinel.replace("redis", "redis+cluster")):
+        text = await said(url)
+        assert ": the server lacks a command of the store (ERR unknown command" in text
+        assert "; if it is a sentinel, write redis+sentinel:// in place of the scheme; " in text
+    text = await said(server.replace("redis://", "redis+sentinel://"))
+    assert f"(all sentinels refuse: 127.0.0.1:{urlsplit(server).port} is no sentinel)" in text
+    assert "nothing was done; name the sentinels in the URL, " in text
+
+
+async def test_a_redis_with_tls_without_rediss() -> None:
+    text = await said(f"redis://localhost:{redis_tls()[1]}/0?timeout=2", Unavailable)
+    assert text.endswith("and whether it uses TLS (rediss) or not (redis)")
+
+
+async def test_no_host_is_a_standby() -> None:
+    text = await said(f"{servers.postgresql()}?target_session_attrs=standby&timeout=2", Unavailable)
     assert text.endswith(
-        "cannot be reached: the server offers no TLS: nothing was done; set it up on the server, or leave sslmode out "
-        "of the URL"
+        ": no host in the URL is of the kind that target_session_attrs asks for: nothing was done; add such a host, or "
+        "set another kind"
     )
+
+
+@pytest.mark.parametrize("kind", ["postgresql", "mysql"])
+def test_a_server_needs_time(kind: str) -> None:
+    with pytest.raises(ConfigError, match=r"\?timeout must be greater than 0, because "):
+        open_store(f"{kind}://u:hunter2@h/d?timeout=0")
+
+
+async def test_a_server_without_tls() -> None:
+    for url in (servers.postgresql(), servers.mariadb()):
+        text = await said(f"{url}?sslmode=require")
+        assert text.endswith(
+            "cannot be reached: the server offers no TLS: nothing was done; set it up on the server, or leave sslmode "
+            "out of the URL"
+        )
 
 
 async def test_a_folder_is_no_database(tmp_path: Path) -> None:
     assert await said(f"sqlite:///{tmp_path}") == f"sqlite '{tmp_path}' is a folder: name a file in it"
+
+
+async def test_a_file_is_no_folder(tmp_path: Path) -> None:
+    (tmp_path / "notes").touch()
+    path = tmp_path / "notes"
+    assert await said(f"sqlite:///{path}/a.db") == (
+        f"sqlite '{path}/a.db': '{path}' is a file, not a folder: correct the path"
+    )
+
+
+@pytest.mark.only_where(os.name == "posix" and os.geteuid() == 0, "another-user", "only root can act as another user")
+async def test_a_folder_of_another_user(tmp_path: Path) -> None:
+    for folder in (tmp_path, *tmp_path.parents[:3]):
+        folder.chmod(0o755)
+    with as_somebody():
+        text = await said(f"sqlite:///{tmp_path}/a.db")
+    assert text.endswith(f"nothing was stored; run it as the owner, or allow its user to write to: {tmp_path}")
 
 
 async def test_a_folder_without_write_access() -> None:

@@ -119,7 +119,8 @@ async def talk() -> None:
         assert_type(await store.touch("s"), SessionInfo)
         assert_type(await store.erase("s"), bool)
         assert_type(await store.erase_owner("ann"), Erased)
-        assert_type(store.sessions(owner="ann"), AsyncIterator[SessionInfo])
+        assert_type(store.sessions(owner="ann", prefix="a/"), AsyncIterator[SessionInfo])
+        assert_type(await store.list_sessions(prefix="a/", limit=10, cursor=None), Page)
         assert_type(store.namespaces(), AsyncIterator[str])
         assert_type(store.export_owner("ann"), AsyncIterator[Session])
         assert_type(store.within("shop").for_owner("ann"), Store)
@@ -277,6 +278,7 @@ def without_asyncio() -> None:
         assert_type(store.append("s", [user("Hello")]), Receipt)
         assert_type(store.session("s"), Session)
         assert_type(store.sessions(), Iterator[SessionInfo])
+        assert_type(store.list_sessions(prefix="a/"), Page)
         assert_type(store.within("shop").for_owner("ann"), turnlog.sync.Store)
         store.load("s", lasst=3)  # type: ignore[call-arg]
         with store.write_turn("s") as turn:

@@ -10,7 +10,7 @@ from urllib.parse import quote
 
 from ..errors import ConfigError
 
-_VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
+_VARIABLE: Final = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)\})?")
 
 
 def expanded(value: object, where: str) -> object:
@@ -19,7 +19,7 @@ def expanded(value: object, where: str) -> object:
     A variable that is only a part of a URL is percent-encoded, so that it may hold any character.
 
     Raises:
-        ConfigError: A variable is not set.
+        ConfigError: A variable is not set, or a `${` is not followed by a name and a `}`.
     """
     if isinstance(value, Mapping):
         return {key: expanded(item, where) for key, item in value.items()}
@@ -30,6 +30,10 @@ def expanded(value: object, where: str) -> object:
     encodes = "://" in value
 
     def text_of(found: re.Match[str]) -> str:
+        if found[1] is None:
+            raise ConfigError(
+                f"{where}: a ${{ has no name of a variable and }} after it: write it like ${{DB_PASSWORD}}"
+            )
         text = os.environ.get(found[1])
         if text is None:
             raise ConfigError(f"{where}: the variable {found[1]} is not set: set it, or remove ${{{found[1]}}}")

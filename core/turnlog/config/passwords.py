@@ -50,10 +50,10 @@ def _contents(given: Given) -> str:
         with open(path, encoding="utf-8", newline="") as file:
             text = file.read()
     except (OSError, ValueError) as error:
-        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
-        raise ConfigError(
-            f"{given.where}: {path!r} cannot be read: {reason}; check the path and its permissions"
-        ) from None  # it might show the contents
+        text = f"{getattr(error, 'strerror', None) or error}; check the path and its permissions"
+        if isinstance(error, UnicodeError):
+            text = "it is not UTF-8; write the password into it as text in UTF-8"
+        raise ConfigError(f"{given.where}: {path!r} cannot be read: {text}") from None  # it might show the contents
     password = text.removesuffix("\n").removesuffix("\r")
     if not password:
         raise ConfigError(f"{given.where}: {path!r} is empty: write the password into it")

@@ -92,13 +92,17 @@ _EXTRAS: Final = {
     "asyncpg": "postgresql",
     "cyclopts": "cli",
     "hiredis": "redis",
+    "jinja2": "inspect",
+    "markupsafe": "inspect",
     "openai": "openai",
     "opentelemetry": "telemetry",
     "redis": "redis",
     "rich": "cli",
     "sqlalchemy": "sql",
+    "starlette": "inspect",
     "tiktoken": "tiktoken",
     "tokenizers": "tokenizers",
+    "uvicorn": "inspect",
     "zstandard": "zstd",
 }
 """The drivers that turnlog's plugins import, and the extra that installs each."""
@@ -298,7 +302,10 @@ def _load(group: str, name: str) -> tuple[object, Plugin]:
 def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
     names = ", ".join(sorted(known)) or "none"
     kind = "plugin with a model" if group == _MODELS else _KINDS[group]
-    return PluginError(f"there is no {kind} named {name!r}; the installed ones are {names}{nearest(name, known)}")
+    hint = nearest(name, known)
+    if group == _BACKENDS and name.partition("-")[0] in known:  # the part of a scheme after a + is not in `known`
+        hint = f"; did you mean {name.replace('-', '+')!r}?"
+    return PluginError(f"there is no {kind} named {name!r}; the installed ones are {names}{hint}")
 
 
 def _check_api(plugin: Plugin, found: type[Backend]) -> None:

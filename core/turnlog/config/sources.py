@@ -132,7 +132,8 @@ def _read(path: str, where: str) -> Mapping[str, object]:
         with open(path, "rb") as file:
             return tomllib.load(file)
     except OSError as error:
-        fix = "correct the path, or create the file" if isinstance(error, FileNotFoundError) else "correct it"
+        missing = isinstance(error, FileNotFoundError)
+        fix = "correct the path, or create the file" if missing else "give the path of a file that this user may read"
         raise ConfigError(f"{where}: the file {path} cannot be read: {error.strerror}; {fix}") from error
     except (ValueError, RecursionError) as error:  # not TOML, not UTF-8, or a path with a NUL
         reason = "it is not UTF-8" if isinstance(error, UnicodeError) else str(error)
@@ -153,7 +154,9 @@ def _tool(contents: Mapping[str, object]) -> Mapping[str, object] | None:
 
 def _known(contents: _Contents) -> _Contents:
     """Return the contents if all their tables are known."""
-    for name in contents.tables:
+    for name, value in contents.tables.items():
+        if name not in _TABLES and not isinstance(value, Mapping | list) and not nearest(str(name), _TABLES):
+            raise ConfigError(f"{contents.where}{_shown(name)} stands outside of a table: write it below [{_STORE}]")
         if name not in _TABLES:
             raise ConfigError(
                 f"{contents.where}the table [{_shown(name)}] is unknown; write [store] or [[alerts]]"

@@ -18,6 +18,7 @@ from .options import Given
 
 _URL: Final = re.compile(r"([a-z][a-z0-9+.\-]+)://([^?#]*)(?:\?([^#]*))?", re.IGNORECASE)
 _HOST: Final = re.compile(r"(?:\[([0-9a-f:.]+(?:%[^\[\]]+)?)\]|([^\[\]:]*))(?::([0-9]{1,5}))?", re.IGNORECASE)
+_BARE: Final = re.compile(r"[0-9a-f.]*:[0-9a-f.]*:[0-9a-f:.]+", re.IGNORECASE)  # an IPv6 address without brackets
 _KEY: Final = re.compile(r"[a-z][a-z0-9_\-]*", re.IGNORECASE)
 _EXAMPLES: Final = "write it like sqlite:///chat.db or memory://"
 
@@ -161,8 +162,13 @@ def _split(url: object, where: str) -> tuple[str, str, str]:
         raise InvalidInput(f"{where}: the URL holds a #: write %23 for it")
     found = _URL.fullmatch(url)
     if found is None:
+        if url[0] in "'\"":
+            raise InvalidInput(f"{where}: the URL begins with a quotation mark: remove the quotation marks")
+        if url.lower().startswith("jdbc:"):
+            raise InvalidInput(f"{where}: the URL begins with jdbc:, which only Java uses: leave jdbc: out")
         raise InvalidInput(
-            f"{where}: this is not a URL, because it has no scheme with ://: write sqlite:///PATH for a file, or memory://"
+            f"{where}: this is not a URL, because it has no scheme with ://: write sqlite:///PATH for a file, "
+            "postgresql://user:password@host/database for a server, or memory://"
         )
     try:
         decoded = unquote(url, errors="strict")
@@ -181,6 +187,8 @@ def _hosts(text: str, where: str) -> tuple[tuple[str, int | None], ...]:
     hosts: list[tuple[str, int | None]] = []
     for part in text.split(","):
         found = _HOST.fullmatch(part)
+        if found is None and _BARE.fullmatch(part):
+            raise InvalidInput(f"{where}: an IPv6 address must be in brackets: write it like [::1]:6379")
         if found is None and part.startswith("["):
             raise InvalidInput(f"{where}: an address in brackets must be an IPv6 address, as in [::1]:6379")
         port = None if found is None or found[3] is None else int(found[3])

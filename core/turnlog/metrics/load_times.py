@@ -14,7 +14,8 @@ from ..errors import AccessError, CorruptRecord, HistoryRegressed, OutcomeUnknow
 from ..layers import Layer
 from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
-from ..values.session import Page, Query, Session
+from ..values.query import Query
+from ..values.session import Page, Session
 from ..values.totals import Totals
 from ..values.version import Version
 from .measurement import LoadLatency

@@ -13,7 +13,7 @@ from ..layers import stack_of
 from ..limits import MAX_PAGE
 from ..store import Store
 from ..values.json_value import check_number
-from ..values.session import Query
+from ..values.query import Query
 from .load_times import LoadTimes
 from .measurement import HistorySize, Measurement
 

@@ -18,7 +18,7 @@ from .header import (
 )
 from .history import TurnRule, check_rule, common, divide, split_turns
 from .one_turn import is_one_turn, one_turn_text
-from .page import page, page_of, page_of_lines
+from .page import page, page_of, page_of_all, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .state import SessionState
 from .totals import totals_of
@@ -56,6 +56,7 @@ __all__ = [
     "outline_of",
     "page",
     "page_of",
+    "page_of_all",
     "page_of_lines",
     "plan",
     "regressed",

@@ -396,7 +396,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         version, metadata, total = self.version, self.metadata, self.metadata_sum
         if change.metadata is not None:
             metadata = metadata.merge(Metadata.of(change.metadata))
-            total = metadata.pack(self.key)[-CHECKSUM_BYTES:] if metadata else b""
+            total = metadata.checksum(self.key) if metadata else b""
         return msgspec.structs.replace(
             self,
             version=msgspec.structs.replace(version, stamp=chain(version.stamp, change.id.encode())),

@@ -1,13 +1,27 @@
-"""Pages of sessions, for backends that have no index."""
+"""Pages of sessions, for backends that have no index, or that list one namespace at a time."""
 
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from math import inf
+from typing import Final, Protocol
 
 from ..errors import CorruptRecord
-from ..values.session import Page, Query, SessionInfo
+from ..values.ids import OWN
+from ..values.query import Query
+from ..values.session import Page, SessionInfo
 from .lines import parse_header
+
+AT_ONCE: Final = 100
+"""Largest number of namespaces that one page of all namespaces reads: each takes about one read of the backend."""
+
+
+class ListNamespaces(Protocol):
+    """The type of `Backend.namespaces`."""
+
+    def __call__(self, *, after: str | None = None, limit: int = 1_000) -> Awaitable[Sequence[str]]:
+        """Return the next namespaces."""
 
 
 def page(infos: Iterable[SessionInfo], query: Query, damaged: Iterable[CorruptRecord] = ()) -> Page:
@@ -18,14 +32,44 @@ def page(infos: Iterable[SessionInfo], query: Query, damaged: Iterable[CorruptRe
         query: The query.
         damaged: An error for each session that cannot be read.  Its place is unknown, so the first page reports it.
     """
-    found = [i for i in infos if i.key.namespace == query.namespace and (query.owner is None or i.owner == query.owner)]
+    found = [info for info in infos if query.matches(info)]
     found.sort(key=_place)
-    if query.after is not None:
-        updated, session = query.after
-        found = found[bisect_right(found, (-updated, session.encode()), key=_place) :]
+    if query.position is not None:
+        namespace, updated, session = query.position
+        time = -updated if session else inf  # without a session, the page begins after all sessions of the namespace
+        found = found[bisect_right(found, (namespace, time, session.encode()), key=_place) :]
     shown = tuple(found[: query.limit])
     cursor = query.cursor_after(shown[-1]) if len(found) > query.limit else None
     return Page(shown, cursor, () if query.cursor else tuple(damaged))
+
+
+async def page_of_all(namespaces: ListNamespaces, page: Callable[[Query], Awaitable[Page]], query: Query) -> Page:
+    """Return the page of a query of all namespaces, from the pages of each namespace.
+
+    It reads at most 100 namespaces, so it may have few infos, or none, and a cursor.
+
+    Args:
+        namespaces: `Backend.namespaces`.
+        page: `Backend.page`, for the query of one namespace.
+        query: The query.
+
+    Raises:
+        Unsupported: The backend cannot list namespaces.
+    """
+    infos: list[SessionInfo] = []
+    damaged: list[CorruptRecord] = []
+    begun, session = (None, "") if query.position is None else query.position[::2]
+    following = await namespaces(after=begun, limit=AT_ONCE)
+    for name in [*([begun] if begun is not None and session else []), *following]:
+        if name.startswith(OWN):  # a namespace for the data of layers
+            continue
+        found = await page(query.within(name, query.limit - len(infos)))
+        infos += found.infos
+        damaged += found.damaged
+        if found.cursor is not None or len(infos) == query.limit:
+            return Page(tuple(infos), query.cursor_after(infos[-1]), tuple(damaged))
+    is_last = len(following) < AT_ONCE
+    return Page(tuple(infos), None if is_last else query.cursor_after_namespace(following[-1]), tuple(damaged))
 
 
 def page_of(query: Query, found: Iterable[SessionInfo | CorruptRecord | None], *, is_last: bool) -> Page | None:
@@ -70,5 +114,5 @@ def page_of_lines(sessions: Mapping[str, Sequence[bytes]], query: Query, now: fl
     return page(infos, query, damaged)
 
 
-def _place(info: SessionInfo) -> tuple[float, bytes]:
-    return -info.updated, info.key.session.encode()
+def _place(info: SessionInfo) -> tuple[str, float, bytes]:
+    return info.key.namespace, -info.updated, info.key.session.encode()  # code points sort as UTF-8 does

@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable
 
 from ..errors import CorruptRecord
 from ..limits import MAX_PAGE
-from ..values.session import Page, Query
+from ..values.query import Query
+from ..values.session import Page
 from ..values.totals import Totals
 
 

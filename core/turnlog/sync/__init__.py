@@ -10,16 +10,18 @@ The classes have the methods of their asynchronous counterparts in `turnlog`.  A
 process, in a daemon thread that the first call starts.  Calls are possible from any thread, also from one that runs an
 event loop of its own, and in a forked child.  An interrupt (Ctrl-C) cancels the coroutine and waits for its end.
 
-A backend, a layer and a plugin stay asynchronous.
+A backend, a layer and a plugin stay asynchronous.  `call` runs an async function of another library over a store in the
+same event loop.
 """
 
 from __future__ import annotations
 
 from .configuration import open_store
+from .loop_thread import call
 from .models import Model
 from .pipeline import Pipeline
 from .result import Result
 from .store import Store, TurnWriter
 from .stream import Stream
 
-__all__ = ["Model", "Pipeline", "Result", "Store", "Stream", "TurnWriter", "open_store"]
+__all__ = ["Model", "Pipeline", "Result", "Store", "Stream", "TurnWriter", "call", "open_store"]

@@ -15,7 +15,7 @@ from ..turn_writer import TurnWriter as AsyncTurnWriter
 from ..values.change import Expect, Mark, Receipt
 from ..values.json_value import JSON
 from ..values.message import Message, MessageLike
-from ..values.session import Erased, Session, SessionInfo
+from ..values.session import Erased, Page, Session, SessionInfo
 from ..values.turn import Turn
 from ..values.version import Version
 from .iteration import iterate
@@ -274,24 +274,50 @@ class Store(Wrapper[AsyncStore]):
         """
         return call(self.wrapped.touch, session_id)
 
-    def sessions(self, *, owner: str | None = None) -> Iterator[SessionInfo]:
-        """Yield the sessions, most recently updated first.  Sessions that change during the iteration may be missed.
+    def list_sessions(
+        self, *, owner: str | None = None, prefix: str | None = None, limit: int = 100, cursor: str | None = None
+    ) -> Page:
+        """Return a page of the sessions, most recently updated first.  `Page.damaged` reports damaged sessions.
 
         Args:
-            owner: Yield only this owner's sessions; the empty string: sessions without an owner; None: all.
+            owner: Only sessions of this owner; the empty string: sessions without an owner; None: all.
+            prefix: Only sessions whose ids begin with this text, compared as bytes, without wildcards; None: all.  A
+                rare one takes a search of an index in an SQL database, and a scan of the namespace's index in Redis.
+            limit: The largest number of sessions, 1 to 1,000.
+            cursor: `Page.cursor` of the previous page of the same list; None: the first page.
+
+        Raises:
+            InvalidInput: An argument breaks a rule, or the cursor belongs to a list with other arguments.
+        """
+        return call(self.wrapped.list_sessions, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
+
+    def sessions(
+        self, *, owner: str | None = None, prefix: str | None = None, all_namespaces: bool = False
+    ) -> Iterator[SessionInfo]:
+        """Yield the sessions on all pages of `list_sessions`.  Sessions that change meanwhile may be missed.
+
+        Args:
+            owner: As in `list_sessions`.
+            prefix: As in `list_sessions`.
+            all_namespaces: Include the sessions of all namespaces, one namespace after the other; not in a view.
 
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
+            InvalidInput: An argument breaks a rule, or `all_namespaces` is set in a view.
         """
-        return iterate(self.wrapped.sessions, owner=owner)
+        return iterate(self.wrapped.sessions, owner=owner, prefix=prefix, all_namespaces=all_namespaces)
 
-    def export_owner(self, owner: str) -> Iterator[Session]:
+    def export_owner(self, owner: str, *, all_namespaces: bool = False) -> Iterator[Session]:
         """Yield every session of an owner with all turns.  Sessions that change during the iteration are included.
 
+        Args:
+            owner: The owner.
+            all_namespaces: As in `sessions`.
+
         Raises:
             CorruptRecord: After all other sessions, if some are damaged.
         """
-        return iterate(self.wrapped.export_owner, owner)
+        return iterate(self.wrapped.export_owner, owner, all_namespaces=all_namespaces)
 
     def namespaces(self) -> Iterator[str]:
         """Yield the namespaces that have sessions, sorted by their bytes, as `within` takes them.
@@ -572,15 +598,19 @@ class Store(Wrapper[AsyncStore]):
         """
         return call(self.wrapped.erase, session_id, expect=expect)
 
-    def erase_owner(self, owner: str) -> Erased:
+    def erase_owner(self, owner: str, *, all_namespaces: bool = False) -> Erased:
         """Remove every session of an owner; return their number, and a list of the data that may contain parts of them.
 
         A damaged session is removed if its owner can still be read; `Erased.damaged` reports the others.
 
+        Args:
+            owner: The owner.
+            all_namespaces: As in `sessions`.
+
         Raises:
             Conflict: A session is still listed, but cannot be removed.
         """
-        return call(self.wrapped.erase_owner, owner)
+        return call(self.wrapped.erase_owner, owner, all_namespaces=all_namespaces)
 
     @staticmethod
     def new_session_id() -> str:

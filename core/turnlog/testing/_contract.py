@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import ClassVar, Unpack
 
 from ..backend import Backend
+from ._all_namespaces import AllNamespaces
 from ._base import BackendOptions, ContractBase
 from ._cancelling import Cancelling
 from ._concurrency import Concurrency
@@ -31,6 +32,7 @@ from ._naming import Naming
 from ._opening import Opening
 from ._owners import Owners
 from ._paging import Paging
+from ._prefixes import Prefixes
 from ._processes import Processes
 from ._reading import Reading
 from ._repeating import Repeating
@@ -59,10 +61,12 @@ class BackendContract(
     Moving,
     Expiring,
     Naming,
+    AllNamespaces,
     NamespaceLists,
     Namespaces,
     Owners,
     Counting,
+    Prefixes,
     Paging,
     Describing,
     Retaining,

@@ -11,7 +11,8 @@ import pytest
 from ..errors import CorruptRecord, SessionNotFound
 from ..store import Store
 from ..values.change import PRESENT, Change
-from ..values.session import Query, SessionInfo
+from ..values.query import Query
+from ..values.session import SessionInfo
 from ._base import ContractBase
 from ._material import history, key, record, say
 

@@ -26,28 +26,30 @@ def cursor_of(*parts: object) -> str:
 
 def forged_cursors(namespace: str) -> Iterator[Any]:
     """Yield invalid cursors for a query of all sessions of a namespace."""
-    sound = _encode((namespace, None, 1.0, "alice"))
+    sound = _encode((namespace, None, None, namespace, 1.0, "alice"))
     text = urlsafe_b64encode(sound).decode()
     for number in _NUMBERS:
-        yield cursor_of(namespace, None, number, "alice")
+        yield cursor_of(namespace, None, None, namespace, number, "alice")
     for session in _SESSIONS:
-        yield cursor_of(namespace, None, 1.0, session)
-    for place in range(4):  # a part is missing, or is nested deeply
-        parts: list[Any] = [namespace, None, 1.0, "alice"]
+        yield cursor_of(namespace, None, None, namespace, 1.0, session)
+    parts: list[Any] = [namespace, None, None, namespace, 1.0, "alice"]
+    for place in range(len(parts)):  # a part is missing, or is nested deeply
         yield cursor_of(*parts[:place], *parts[place + 1 :])
-        yield urlsafe_b64encode(b"\x94" + b"".join(map(_encode, parts[:place])) + b"\x91" * 100_000).decode()
-    yield cursor_of(namespace, None, 1.0, "alice", None)
-    yield cursor_of({"namespace": namespace, "owner": None, "updated": 1.0, "session": "alice"})
-    for wrong in (b"", b"\xc1", b"\x91" * 100_000, b"\x81\xa1a" * 50_000, b"\x94", sound + b"\xc0", sound[:-1]):
+        yield urlsafe_b64encode(b"\x96" + b"".join(map(_encode, parts[:place])) + b"\x91" * 100_000).decode()
+    yield cursor_of(*parts, None)
+    yield cursor_of(namespace, None, None, "another", 1.0, "alice")
+    names = ("namespace", "owner", "prefix", "place", "updated", "session")
+    yield cursor_of(dict(zip(names, parts, strict=True)))
+    for wrong in (b"", b"\xc1", b"\x91" * 100_000, b"\x81\xa1a" * 50_000, b"\x96", sound + b"\xc0", sound[:-1]):
         yield urlsafe_b64encode(wrong).decode()
     yield urlsafe_b64encode(sound.replace(b"alice", b"al\xffce")).decode()  # not UTF-8
     yield urlsafe_b64encode(sound.replace(b"alice", b"al\xed\xa0\x80")).decode()  # a lone surrogate
-    yield urlsafe_b64encode(b"\xdc\x00\x04" + sound[1:]).decode()  # the same parts in another encoding
+    yield urlsafe_b64encode(b"\xdc\x00\x06" + sound[1:]).decode()  # the same parts in another encoding
     yield from (text[:length] for length in range(len(text)))
     yield from (text + more for more in ("=", "A", "====", " ", "\n", "\0", text))
     yield from (f" {text}", f"\n{text}", text.rstrip("="), text.lower(), text.encode(), text * 10_000, "A" * 10_000_000)
     yield from ("%", "é", "\ud800", "null", "1", 1, 1.0, True, (), [text], {"cursor": text}, object())
     different = "\u07ff\uffff"  # encoded with a + or a / in the other alphabet of base64
-    other = b64encode(_encode((namespace, None, 1.0, different))).decode()
+    other = b64encode(_encode((namespace, None, None, namespace, 1.0, different))).decode()
     assert set("+/") & set(other), "it is the same in both alphabets"
     yield other

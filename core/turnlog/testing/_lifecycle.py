@@ -11,7 +11,7 @@ from ..errors import Closed, IdReused, SessionNotFound
 from ..store import Store
 from ..values.change import Change
 from ..values.key import Key
-from ..values.session import Query
+from ..values.query import Query
 from ._base import ContractBase
 from ._material import ID, history, key, numbers, picture, record, say, texts
 

@@ -17,8 +17,9 @@ from ..values.change import Change, Expect, Receipt
 from ..values.ids import new_id
 from ..values.key import Key
 from ..values.message import Message, user
+from ..values.query import Query
 from ..values.record import Record
-from ..values.session import Page, Query, Session
+from ..values.session import Page, Session
 from ..values.version import Version
 
 ID = "alice"

@@ -8,7 +8,7 @@ from ..errors import SessionNotFound
 from ..limits import MAX_NUMBER
 from ..store import Store
 from ..values.change import ABSENT, Change
-from ..values.session import Query
+from ..values.query import Query
 from ..values.times import Times
 from ._base import ContractBase
 from ._material import ID, history, key, record, say

@@ -10,7 +10,7 @@ from ..errors import Closed, InvalidInput, Unsupported
 from ..layers import Layer
 from ..store import Store
 from ..values.key import Key
-from ..values.session import Query
+from ..values.query import Query
 from ._base import ContractBase
 from ._material import ID, say
 

@@ -9,7 +9,7 @@ import pytest
 from ..errors import Closed, InvalidInput
 from ..store import Store
 from ..values.key import Key
-from ..values.session import Query
+from ..values.query import Query
 from ._base import ContractBase
 from ._difficult_ids import KEYS
 from ._material import ID, history, key, picture, say, texts

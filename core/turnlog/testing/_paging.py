@@ -8,7 +8,7 @@ from .. import limits
 from ..errors import InvalidInput
 from ..store import Store
 from ..values.change import Change
-from ..values.session import Query
+from ..values.query import Query
 from ._base import ContractBase
 from ._forged_cursors import cursor_of, forged_cursors
 from ._material import ID, Watched, key, picture, record, say, texts
@@ -189,7 +189,7 @@ class Paging(ContractBase):
         await store.append(ID, say("x"))
         for updated, names in ((0.0, []), (5e-324, []), (float(limits.MAX_NUMBER), [ID])):
             for session in ("\U0010ffff", "é" * 127 + "x", "%'\\"):
-                cursor = cursor_of(store.namespace, None, updated, session)
+                cursor = cursor_of(store.namespace, None, None, store.namespace, updated, session)
                 page = await store.backend.page(Query(namespace=store.namespace, cursor=cursor))
                 assert [info.key.session for info in page.infos] == names, (updated, session)
 

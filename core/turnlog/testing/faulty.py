@@ -14,8 +14,9 @@ from ..errors import InvalidInput, OutcomeUnknown, TurnlogError, Unavailable
 from ..layers import Layer
 from ..values.change import Change, Expect, Receipt
 from ..values.key import Key
+from ..values.query import Query
 from ..values.record import Record
-from ..values.session import Page, Query, Session
+from ..values.session import Page, Session
 from ..values.version import Version
 
 __all__ = ["FAULTS", "Fault", "FaultyBackend"]

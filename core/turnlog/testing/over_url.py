@@ -22,7 +22,7 @@ from ..layers import stack_of
 from ..limits import MAX_PAGE
 from ..values.change import check_ttl
 from ..values.key import Key
-from ..values.session import Query
+from ..values.query import Query
 from . import (
     _cancelling,
     _concurrency,

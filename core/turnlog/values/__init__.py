@@ -10,8 +10,9 @@ from .json_value import JSON
 from .key import Key
 from .message import Message, MessageLike, as_message, assistant, system, tool, user
 from .metadata import Metadata
+from .query import Query, check_listing
 from .record import Record
-from .session import Erased, Page, Query, Session, SessionInfo, check_listing, check_read, decoded
+from .session import Erased, Page, Session, SessionInfo, check_read, decoded
 from .times import Times
 from .totals import Totals
 from .turn import Turn

@@ -97,16 +97,37 @@ def check_id(value: object, name: str, *, limit: int = MAX_ID_BYTES) -> str:
         if 0 < size <= limit and value[0] != " ":
             return value  # the common case
     else:
-        check_text(value, name)
-        for sign in value:
-            if not sign.isprintable() and _forbidden(sign):
-                raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
-        size = len(value.encode())
+        size = _checked_size(value, name)
     if not value or value.isspace():
         raise InvalidInput(f"{name} is {'blank' if value else 'empty'}: give a text of 1 to {limit} bytes")
     if size > limit:
         raise InvalidInput(f"{name} has {size} bytes in UTF-8, more than the limit of {limit}: choose a shorter one")
     return value
+
+
+def check_prefix(value: object) -> None:
+    """Refuse a text with which no session id can begin.
+
+    Raises:
+        InvalidInput: The text is not a string, has more than 255 bytes of UTF-8, or contains a character that an id
+            cannot contain.
+    """
+    if type(value) is not str:
+        raise InvalidInput(f"prefix must be a str, not {kind_of(value)}")
+    size = _checked_size(value, "prefix")
+    if size > MAX_ID_BYTES:
+        raise InvalidInput(
+            f"prefix has {size} bytes in UTF-8, more than the limit of {MAX_ID_BYTES}: choose a shorter one"
+        )
+
+
+def _checked_size(text: str, name: str) -> int:
+    """Return the size of a text in UTF-8, in bytes, if an id may contain all of its characters."""
+    check_text(text, name)
+    for sign in text:
+        if not sign.isprintable() and _forbidden(sign):
+            raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
+    return len(text.encode())
 
 
 def check_namespace(value: object) -> None:

@@ -110,12 +110,18 @@ def decode(data: bytes) -> JSON:
     return value
 
 
+_LONG_TEXT: Final = b"\xdb"
+"""The first byte of a text of more than 65,535 bytes: `str 32` of the MessagePack specification."""
+
+
 def recoded(data: bytes) -> bytes:
     """Return an encoded value in canonical form: the same bytes for equal values.
 
     Raises:
         CorruptRecord: The bytes are not the result of `encode` for a value within the limits.
     """
+    if data[:1] == _LONG_TEXT and int.from_bytes(data[1:5], "big") == len(data) - 5 > 0xFFFF:
+        return data  # the only form of such a text: do not copy up to a megabyte twice
     _check_count(data)
     try:
         value = _decode_raw(data)

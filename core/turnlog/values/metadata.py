@@ -69,6 +69,10 @@ class Metadata(Mapping[str, JSON]):
         data = _encode_encoded(self.encoded)
         return data + key.checksum(data)
 
+    def checksum(self, key: Key) -> bytes:
+        """Return the checksum at the end of `pack`."""
+        return key.checksum(_encode_encoded(self.encoded))
+
     @classmethod
     def unpack(cls, key: Key, data: bytes | None) -> Metadata:
         """Return the metadata from stored bytes.
@@ -85,7 +89,7 @@ class Metadata(Mapping[str, JSON]):
         try:
             if not key.is_sound(data):
                 raise CorruptRecord("its metadata is damaged", key=key)
-            return cls(_decode_encoded(data[:-CHECKSUM_BYTES]))
+            return cls(_decode_encoded(memoryview(data)[:-CHECKSUM_BYTES]))  # not a copy of up to a megabyte
         except UNREADABLE as error:
             raise CorruptRecord(f"its metadata cannot be read: {error}", key=key) from None
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 from contextlib import suppress
 from functools import cached_property
 from typing import Final
@@ -10,14 +9,12 @@ from typing import Final
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput
-from ..limits import MAX_ID_BYTES, MAX_NUMBER, MAX_PAGE, MAX_PAYLOAD_BYTES
-from .ids import check_id
-from .json_value import JSON, check_number, shown
+from ..limits import MAX_NUMBER, MAX_PAYLOAD_BYTES
+from .json_value import JSON, check_number
 from .key import Key
 from .message import Message, to_dicts
 from .metadata import Metadata
 from .record import Record
-from .stored import UNREADABLE, Moment
 from .turn import Turn
 from .version import Version, check_version
 
@@ -171,75 +168,13 @@ _AT_ONCE: Final = 1024 * 1024
 """Number of bytes to decode before other tasks run: a few milliseconds."""
 
 
-class Query(msgspec.Struct, frozen=True, kw_only=True):
-    """A request for a page of sessions of one namespace, most recently updated first.
-
-    Attributes:
-        namespace: The namespace.
-        owner: Only sessions of this owner; the empty string: sessions without an owner; None: all sessions.
-        limit: Maximum number of sessions, 1 to 1,000.
-        cursor: `Page.cursor` of the previous page; None: the first page.
-
-    Raises:
-        InvalidInput: A part breaks a rule, or the cursor belongs to another query.
-    """
-
-    namespace: str
-    owner: str | None = None
-    limit: int = 100
-    cursor: str | None = None
-
-    def __post_init__(self) -> None:
-        check_id(self.namespace, "namespace")
-        if self.owner is not None and self.owner != "":
-            check_id(self.owner, "owner")
-        if type(self.limit) is not int or not 1 <= self.limit <= MAX_PAGE:
-            raise InvalidInput(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(self.limit)}")
-        if self.cursor is not None:
-            _ = self.after
-
-    @property
-    def after(self) -> tuple[float, str] | None:
-        """The update time and the session id after which the page begins; None: at the beginning."""
-        if self.cursor is None:
-            return None
-        try:
-            if type(self.cursor) is not str or len(self.cursor) > _MAX_CURSOR:
-                raise ValueError
-            data = base64.b64decode(self.cursor, altchars=b"-_", validate=True)
-            namespace, owner, updated, session = _decode_cursor(data)
-            check_id(session, "session id")
-            # refuse every encoding that `cursor_after` does not make; `abs` of -0.0 is 0.0
-            if _cursor_of(namespace, owner, abs(updated), session) != self.cursor:
-                raise ValueError
-        except UNREADABLE:  # InvalidInput and binascii.Error are ValueErrors
-            raise InvalidInput("cursor does not come from a page: begin again without a cursor") from None
-        if (namespace, owner) != (self.namespace, self.owner):
-            raise InvalidInput("cursor comes from another namespace or owner: begin again without a cursor")
-        return updated, session
-
-    def cursor_after(self, info: SessionInfo) -> str:
-        """Return the cursor of the page after this session."""
-        return _cursor_of(self.namespace, self.owner, info.updated, info.key.session)
-
-
-_MAX_CURSOR = 4 * -(-(1 + 3 * (2 + MAX_ID_BYTES) + 9) // 3)
-"""Maximum length of a cursor in characters: base64 of a MessagePack array of three strings and a float."""
-
-_encode_cursor = msgspec.msgpack.Encoder().encode
-_decode_cursor = msgspec.msgpack.Decoder(tuple[str, str | None, Moment, str]).decode
-
-
-def _cursor_of(namespace: str, owner: str | None, updated: float, session: str) -> str:
-    return base64.urlsafe_b64encode(_encode_cursor((namespace, owner, float(updated), session))).decode()
-
-
 class Page(msgspec.Struct, frozen=True):
     """One page of sessions.
 
     Attributes:
-        infos: At most `Query.limit` infos, most recently updated first, and by session id for equal times.
-        cursor: The cursor for the next page; None: this is the last page.
+        infos: At most `Query.limit` infos, in the order of `Query`.
+        cursor: The cursor for the next page; None: this is the last page.  A page of all namespaces may have a cursor
+            and fewer infos than `Query.limit`, even none.
         damaged: An error for each damaged session that belongs on this page, or may match the query.  The `key` of an
             error is None if the session is unknown.  Damaged sessions are not in `infos` and do not count.
     """
@@ -263,18 +198,6 @@ class Erased(msgspec.Struct, frozen=True):
     sessions: int
     traces: tuple[str, ...] = ()
     damaged: tuple[CorruptRecord, ...] = ()
-
-
-def check_listing(after: object, limit: object) -> None:
-    """Check the arguments of `Backend.namespaces`.
-
-    Raises:
-        InvalidInput: `after` is not a valid namespace, or `limit` is not an int from 1 to 1,000.
-    """
-    if after is not None:
-        check_id(after, "after")
-    if type(limit) is not int or not 1 <= limit <= MAX_PAGE:
-        raise InvalidInput(f"limit must be a whole number from 1 to {MAX_PAGE}, not {shown(limit)}")
 
 
 def check_read(last: object, before: object, since: object) -> None:

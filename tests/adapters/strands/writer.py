@@ -1,6 +1,6 @@
 """Runs agents in sessions while another process does the same: python writer.py URL NAME.
 
-For each session id on standard input, the program asks three questions, and prints the number of runs that were refused
+For each session id on standard input, the program asks two questions, and prints the number of runs that were refused
 because the other process had stored a message first.  A question that is asked again has another number.
 """
 
@@ -15,7 +15,7 @@ import turnlog.sync
 from adapters.strands.agents import agent_of
 from turnlog_strands import TurnlogSessionRepository
 
-TURNS = 3
+TURNS = 2
 
 
 def main(url: str, name: str) -> None:

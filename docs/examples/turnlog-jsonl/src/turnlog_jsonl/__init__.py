@@ -66,7 +66,7 @@ class JsonlBackend(Backend):
     async def page(self, query: Query) -> Page:
         def read() -> Page:
             self.check_open()
-            files = self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32]}-*.jsonl")
+            files = self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32] if query.namespace else '*'}-*.jsonl")
             return page_of_lines({path.name: self._lines(path) for path in files}, query, self.clock())
 
         return await to_thread(read)
