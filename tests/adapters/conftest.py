@@ -16,8 +16,10 @@ FRAMEWORKS: dict[str, str] = {
     "claude_agent_sdk": "claude_agent_sdk",
     "google_adk": "google.adk",
     "langgraph": "langgraph",
+    "llama_index": "llama_index",
     "openai_agents": "agents",
     "pydantic_ai": "pydantic_ai",
+    "strands": "strands",
 }
 """The package that each adapter's framework provides, by the name of the folder with the adapter's tests."""
 

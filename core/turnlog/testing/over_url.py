@@ -74,7 +74,6 @@ TOPICS: Final[dict[str, tuple[type[ContractBase], ...]]] = {
         _describing.Describing,
         _counting.Counting,
         _namespace_lists.NamespaceLists,
-        _all_namespaces.AllNamespaces,
         _naming.Naming,
         _copying.Copying,
         _editing.Editing,
