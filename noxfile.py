@@ -47,9 +47,10 @@ def lint(session: nox.Session) -> None:
 
 @nox.session
 def typing(session: nox.Session) -> None:
-    """Check the types of the core, the plugins and the tests with mypy in strict mode."""
+    """Check the types with mypy in strict mode, and the completeness of the core's public types with pyright."""
     session.install("-e", ".[dev]")
     session.run("mypy")
+    session.run("pyright", "--verifytypes", "turnlog", "--ignoreexternal")
 
 
 @nox.session
@@ -91,6 +92,13 @@ def docs(session: nox.Session) -> None:
     """Run the snippets of the documentation, and check its links."""
     session.install("-e", ".[test]")
     session.run("python", "-m", "pytest", "tests/docs", *session.posargs)
+
+
+@nox.session
+def site(session: nox.Session) -> None:
+    """Build the documentation site in site/.  A broken link is an error, and so is a page that docs/index.md lacks."""
+    session.install(".[docs]")
+    session.run("mkdocs", "build", *session.posargs, env={"NO_MKDOCS_2_WARNING": "1"})
 
 
 @nox.session

@@ -214,6 +214,33 @@ def _pydantic_ai() -> Turns:
     ]
 
 
+def _agent_framework() -> Turns:
+    def said(role: str, *content: dict[str, Any]) -> dict[str, Any]:
+        return {"type": "message", "role": role, "content": list(content), "additional_properties": {}}
+
+    def text(it: str) -> dict[str, Any]:
+        return {"type": "text", "text": it, "additional_properties": {}}
+
+    calls = [
+        {"type": "function_call", "call_id": f"call-{city}", "name": "weather", "arguments": f'{{"city":"{city}"}}'}
+        for city in WEATHER
+    ]
+    results = [
+        {"type": "function_result", "call_id": f"call-{city}", "result": it, "items": [text(it)]}
+        for city, it in WEATHER.items()
+    ]
+    return [
+        [said("user", text("Hello")), said("assistant", text("Hi."))],
+        [
+            said("user", text(ASK)),
+            said("assistant", *calls),
+            said("tool", *results),
+            said("assistant", text("Sunny; rain.")),
+        ],
+        [said("user", text("Thanks")), said("assistant", text("You are welcome."))],
+    ]
+
+
 def _vercel_ui() -> Turns:
     def said(role: str, text: str) -> dict[str, Any]:
         return {"id": f"{role}-{text}", "role": role, "parts": [{"type": "text", "text": text, "state": "done"}]}
@@ -310,6 +337,7 @@ DIALECTS: dict[str, Turns] = {
     "gemini": _gemini(),
     "langchain": _langchain(),
     "pydantic-ai": _pydantic_ai(),
+    "agent framework": _agent_framework(),
     "vercel ui": _vercel_ui(),
     "vercel model": _vercel_model(),
     "claude export": _claude_export(),

@@ -23,8 +23,7 @@ WORDS = {
     r"async (with|for)\b": r"\1",
     r"await ": "",
     re.escape("The model, an async function or an async generator (`Model`)."): (
-        "The model, a function or a generator, plain or async (`turnlog.sync.Model`).  Plain ones run in the\n"
-        "    thread that calls the pipeline."
+        "A function or a generator, plain or async (`turnlog.sync.Model`).  Plain ones run in the caller's thread."
     ),
     re.escape("Any number of tasks and processes"): "Any number of threads and processes",
 }
@@ -126,7 +125,7 @@ ATTRIBUTES = {
 """The attributes of instances, which are read-only here."""
 
 CONSTRUCTORS = {
-    "Store": "self.wrapped = AsyncStore(backend, namespace=namespace, retain=retain, "
+    "Store": "self.wrapped: AsyncStore = AsyncStore(backend, namespace=namespace, retain=retain, "
     "max_session_bytes=max_session_bytes)",
     "Pipeline": """
         if not isinstance(store, Store):
@@ -137,7 +136,7 @@ CONSTRUCTORS = {
         self.summaries = summaries
         if isinstance(summaries, Summaries):
             summaries = msgspec.structs.replace(summaries, model=as_async(summaries.model))
-        self.wrapped = AsyncPipeline(store.wrapped, as_async(model), ARGUMENTS)
+        self.wrapped: AsyncPipeline = AsyncPipeline(store.wrapped, as_async(model), ARGUMENTS)
 
     @classmethod
     def over(cls, wrapped: AsyncPipeline) -> Self:

@@ -50,7 +50,7 @@ class Backend(ABC):
     """Properties that the kit tests only if they are declared."""
 
     def __init__(self, *, ttl: float | None = None, clock: Callable[[], float] = time.time) -> None:
-        self.ttl = None if ttl is None else check_ttl(ttl) or None
+        self.ttl: float | None = None if ttl is None else check_ttl(ttl) or None
         self.clock = clock
         self._closed = False
 

@@ -124,7 +124,7 @@ async def trim(access: Access, before: int, expect: Expect) -> Receipt:
 async def find_turn(access: Access, turn_id: str) -> Turn | None:
     """Implement `Store.turn`."""
     before: int | None = None
-    while before is None or before > 0:
+    while True:
         session = await access.window(_SEARCHED, before=before, touch=before is None)
         for turn in reversed(session.turns):
             if turn.id == turn_id:
@@ -132,7 +132,6 @@ async def find_turn(access: Access, turn_id: str) -> Turn | None:
         if not session.turns or session.turns[0].number <= session.info.first:
             return None
         before = session.turns[0].number
-    return None
 
 
 async def _end(access: Access, messages: int) -> Session:

@@ -16,6 +16,7 @@ from .backend_check import check_backend
 from .errors import CorruptRecord, InvalidInput, OutcomeUnknown
 from .payload import PLAIN, checked_body, codec_of, plain_body, rewrap, unwrap, wrap
 from .rules.header import check_seal
+from .values.capability import Capability
 from .values.change import Change, Expect, Receipt
 from .values.json_value import JSON
 from .values.key import Key
@@ -68,7 +69,7 @@ class Layer(Backend):
         _check_position(type(self), inner)
         super().__init__(ttl=inner.ttl, clock=inner.clock)
         self.inner = inner
-        self.capabilities = inner.capabilities
+        self.capabilities: frozenset[Capability] = inner.capabilities
 
     @property
     def location(self) -> str | None:

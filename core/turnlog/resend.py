@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Final
 
 from .backend import Backend
@@ -48,11 +49,11 @@ async def send_again(backend: Backend, error: OutcomeUnknown, delays: Sequence[f
 
     assert error.key is not None
     assert error.change is not None
-    for delay in (*delays, None):
-        try:
+    for delay in delays:
+        with suppress(AccessError, OutcomeUnknown, Unavailable):
             return await backend.commit(error.key, error.change)
-        except (AccessError, OutcomeUnknown, Unavailable) as failed:
-            if delay is None:
-                raise error from failed
         await sleep(delay)
-    raise AssertionError
+    try:
+        return await backend.commit(error.key, error.change)
+    except (AccessError, OutcomeUnknown, Unavailable) as failed:
+        raise error from failed

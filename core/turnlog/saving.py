@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext, suppress
-from itertools import count
 from typing import Final, Literal
 
 from .access import Access
@@ -37,7 +36,9 @@ async def save(
         raise InvalidInput("save needs at least one message: to empty a session, rewind or erase it")
     if expect is not ANY:
         check_expect(expect)
-    for tries in count(1):
+    tries = 0
+    while True:
+        tries += 1
         try:
             receipt = await _save_once(access, wanted, expect, begins)
         except (Conflict, SessionNotFound) as error:
@@ -50,7 +51,6 @@ async def save(
         else:
             warn_of_one_turn(access.key, receipt, len(wanted))
             return receipt
-    raise AssertionError
 
 
 async def _save_once(

@@ -49,9 +49,9 @@ class TurnWriter:
         expect: Expect,
     ) -> None:
         check_expect(expect)
-        self.turn_id = new_id() if turn_id is None else check_id(turn_id, "turn id", limit=MAX_TURN_ID_BYTES)
+        self.turn_id: str = new_id() if turn_id is None else check_id(turn_id, "turn id", limit=MAX_TURN_ID_BYTES)
         self.rounds: tuple[tuple[Message, ...], ...] = ()
-        self.finished = False
+        self.finished: bool = False
         self.receipt: Receipt | None = None
         self._read = read
         self._append = append

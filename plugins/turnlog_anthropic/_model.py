@@ -71,7 +71,7 @@ class AnthropicModel:
         max_retries: int = 2,  # the default of Anthropic's client (`anthropic.DEFAULT_MAX_RETRIES`)
     ) -> None:
         check_key(_KEYS, f"AnthropicModel needs an API key: set {_KEYS[0]}, or {_KEYS[1]} for a bearer token")
-        self.model = model or os.environ.get("TURNLOG_ANTHROPIC_MODEL") or _DEFAULT
+        self.model: str = model or os.environ.get("TURNLOG_ANTHROPIC_MODEL") or _DEFAULT
 
         from anthropic import AsyncAnthropic, Timeout
 

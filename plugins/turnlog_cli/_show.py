@@ -156,7 +156,7 @@ def _part_of(part: dict[str, JSON]) -> tuple[str, str]:
 
 def text_of(message: Message) -> str:
     """Return the content of a message for people: its text, and other blocks as JSON."""
-    content = message.content
+    content = message.get("parts") if message.content is None else message.content  # Gemini has parts
     if isinstance(content, str):
         return content
     if isinstance(content, list):

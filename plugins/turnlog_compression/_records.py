@@ -45,7 +45,7 @@ class CompressedRecords(PayloadLayer):
         super().__init__(inner)
         self._codec = writes
         self._trained = trained
-        self.dictionaries = Dictionaries(inner)
+        self.dictionaries: Dictionaries = Dictionaries(inner)
         self._compressed = self._bytes_before = self._bytes_after = 0
         self._counting = threading.Lock()
 

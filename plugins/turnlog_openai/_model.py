@@ -62,7 +62,7 @@ class OpenAIModel:
         max_retries: int = 2,  # the default of OpenAI's client (`openai.DEFAULT_MAX_RETRIES`)
     ) -> None:
         check_key([_KEY], f"OpenAIModel needs an API key: set {_KEY} (to any text, if the server requires no key)")
-        self.model = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
+        self.model: str = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
 
         from openai import AsyncOpenAI, Timeout
 

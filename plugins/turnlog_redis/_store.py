@@ -48,7 +48,7 @@ from turnlog.rules import (
     window,
 )
 from turnlog.runtime import BoundedMap, PerLoop, SSLMode
-from turnlog.values import Finding, Remainder, check_listing, check_read
+from turnlog.values import Capability, Finding, Remainder, check_listing, check_read
 
 from . import _layout, _scripts, _upkeep
 from ._commit_plan import CommitPlan, Seen, commit_plan, receipt_of
@@ -137,7 +137,7 @@ class RedisBackend(Backend):
         InvalidInput: An argument breaks a rule.
     """
 
-    capabilities = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
+    capabilities: frozenset[Capability] = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
 
     def __init__(
         self,

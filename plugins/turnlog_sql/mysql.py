@@ -24,7 +24,7 @@ from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
 from turnlog import CorruptRecord, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
-from turnlog.values import Finding, Remainder
+from turnlog.values import Capability, Finding, Remainder
 
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
@@ -72,7 +72,7 @@ class MySQLBackend(SQLBackend):
         InvalidInput: An argument breaks a rule.
     """
 
-    capabilities = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
+    capabilities: frozenset[Capability] = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
 
     def __init__(
         self,

@@ -19,7 +19,7 @@ from sqlalchemy.dialects.postgresql.asyncpg import PGDialect_asyncpg
 from turnlog import CorruptRecord, SchemaError, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import Reason, SSLMode, keep_alive, tls_context, why_unreachable
-from turnlog.values import Finding, Remainder
+from turnlog.values import Capability, Finding, Remainder
 
 from . import _migrations, _upkeep
 from ._database import MIGRATE, RESTORE, Migrate
@@ -84,7 +84,7 @@ class PostgreSQLBackend(SQLBackend):
         InvalidInput: An argument breaks a rule.
     """
 
-    capabilities = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
+    capabilities: frozenset[Capability] = frozenset({"shared", "threads", "processes", "durable", "server_clock"})
 
     def __init__(
         self,

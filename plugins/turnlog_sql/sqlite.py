@@ -17,7 +17,7 @@ from sqlalchemy.dialects.sqlite.pysqlite import SQLiteDialect_pysqlite
 from turnlog import AccessError, CorruptRecord, Key, OutcomeUnknown, SchemaError, TooLarge, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
 from turnlog.runtime import Gate
-from turnlog.values import Finding, Remainder
+from turnlog.values import Capability, Finding, Remainder
 
 from . import _migrations, _operations, _upkeep
 from ._database import RESTORE, Database, Migrate
@@ -68,7 +68,7 @@ class SQLiteBackend(SQLBackend):
         InvalidInput: An argument breaks a rule.
     """
 
-    capabilities = frozenset({"shared", "threads", "processes", "durable"})
+    capabilities: frozenset[Capability] = frozenset({"shared", "threads", "processes", "durable"})
 
     def __init__(
         self,

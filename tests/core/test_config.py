@@ -18,7 +18,7 @@ from turnlog import Backend, Store, open_store, user
 from turnlog.config import duration, mask, open_existing, read_table, settings_of, size
 from turnlog.config.options import Given
 from turnlog.config.warn import warn_once
-from turnlog.errors import ConfigError, PluginError, TurnlogError
+from turnlog.errors import ConfigError, PluginError, TurnlogError, Unavailable
 from turnlog.layers import stack_of
 
 FAKES = """
@@ -70,6 +70,9 @@ class OddStore(MemoryBackend):
     def __init__(self, where: str) -> None:
         super().__init__()
 
+class Unsigned(MemoryBackend):
+    __signature__ = 5
+
 class Outer(Layer): pass
 
 class Redact(Layer):
@@ -90,6 +93,7 @@ ENTRIES = {
         "fakeodd": "acme_fakes:OddStore",
         "fakeown": "acme_fakes:OwnStore",
         "faketable": "acme_fakes:TableStore",
+        "fakeunsigned": "acme_fakes:Unsigned",
     },
     "turnlog.layers": {
         "outer": "acme_fakes:Outer",
@@ -425,6 +429,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         ("[store]\nnamespace = 5", "store.namespace: must be text, not int"),
         ("[store]\nnamespace = ''", "turnlog.toml: store.namespace is empty"),
         ("[store]\nclock = 5", "store.clock: memory has no option clock"),
+        ("[store]\nurl = 'fakefile+x:///a'", "store.url: fakefile has no drivers to choose from: leave the + out"),
     ],
 )
 def test_a_bad_file_names_its_place(
@@ -433,6 +438,25 @@ def test_a_bad_file_names_its_place(
     alone.joinpath("turnlog.toml").write_bytes(contents if isinstance(contents, bytes) else contents.encode())
     monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "the default url", True))
     assert says in refused()
+
+
+def test_the_part_of_a_project_is_a_table(alone: Path) -> None:
+    (alone / "pyproject.toml").write_text("[tool]\nturnlog = 5\n")
+    assert refused() == "pyproject.toml: tool.turnlog must be a table, not int"
+
+
+@pytest.mark.parametrize("url", ["nosuch://x/y", "nosuch://x?ttl=30d", "://"])
+def test_a_replaced_url_need_not_be_valid(alone: Path, url: str) -> None:
+    (alone / "turnlog.toml").write_text(f'[store]\nurl = "{url}"\n')
+    assert open_store("fakenet://h").backend.location is None
+
+
+def test_a_plugin_without_a_signature(alone: Path) -> None:
+    assert refused("fakeunsigned://", kind=PluginError).startswith("acme_fakes.Unsigned has no readable signature: ")
+
+
+def test_an_error_without_a_password_is_passed_on(alone: Path) -> None:
+    assert refused("fakenet://h/x?fail=error", kind=Unavailable) == "no fakenet://h/x"
 
 
 def test_a_file_that_is_none(alone: Path) -> None:

@@ -9,6 +9,7 @@ import pytest
 from dialects import DIALECTS, Turns
 from turnlog import Message
 from turnlog.rules import begins_turn, outline_of, split_turns
+from turnlog.rules.dialects import cleared
 
 each = pytest.mark.parametrize("turns", DIALECTS.values(), ids=DIALECTS)
 CALLS = ["call-Paris", "call-Rome"]
@@ -66,3 +67,12 @@ def test_what_no_dialect_knows_begins_no_turn(data: dict[str, Any]) -> None:
     message = Message.from_dict(data)
     assert outline_of(message) == (None, (), ())
     assert not begins_turn(message)
+
+
+@pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "sharegpt"])
+def test_a_longer_result_is_replaced_in_its_dialect(dialect: str) -> None:
+    messages = [Message.from_dict(message) for message in DIALECTS[dialect][1]]
+    shorter = [cleared(message, "-") for message in messages]
+    assert "sunny" not in repr([message.to_dict() for message in shorter])
+    assert [id for message in shorter for id in outline_of(message).results] == CALLS
+    assert [cleared(message, "x" * 200) for message in messages] == messages

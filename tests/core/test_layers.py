@@ -16,6 +16,7 @@ from typing import Any, ClassVar, cast
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from turnlog import (
     ANY,
@@ -32,6 +33,8 @@ from turnlog import (
     PayloadLayer,
     Receipt,
     Record,
+    Session,
+    SplitsSealed,
     Store,
     TooLarge,
     assistant,
@@ -567,3 +570,44 @@ async def test_a_copy_that_is_sent_again_is_encoded_once(layer: type[Layer]) -> 
     assert await store.load("t") == [user("hello")]
     source, target = [(await backend.read(Key("default", name))).records[0] for name in "st"]
     assert source.payload == target.payload
+
+
+async def test_a_copy_up_to_a_turn_inside_a_sealed_record_needs_its_layer() -> None:
+    backend = MemoryBackend()
+    store = Store(Deflate(backend))
+    for number in range(3):
+        await store.append("s", [user(f"{number} " + LONG.text)])
+    key = Key("default", "s")
+    assert await store.backend.seal(key, Record.seal((await store.backend.read(key)).records))
+    await Store(Layer(store.backend)).fork("s", "t", at=2)
+    assert [message.text[0] for message in await store.load("t")] == ["0", "1"]
+    with pytest.raises(SplitsSealed, match="turn 2 is inside: put the layer that wrote it over the backend") as caught:
+        await Store(Layer(backend)).fork("s", "u", at=2)
+    assert caught.value.boundary == 0
+
+
+async def test_a_copy_up_to_a_turn_inside_a_damaged_record_names_the_source() -> None:
+    class Damaging(Layer):
+        async def read(self, key: Key, **options: Any) -> Session:
+            session = await super().read(key, **options)
+            return replace(session, records=tuple(record.damaged("it is damaged") for record in session.records))
+
+    backend = MemoryBackend()
+    store, key = Store(backend), Key("default", "s")
+    for number in range(3):
+        await store.append("s", [user(f"{number}")])
+    assert await backend.seal(key, Record.seal((await backend.read(key)).records))
+    with pytest.raises(CorruptRecord, match="it is damaged") as caught:
+        await Store(Damaging(backend)).fork("s", "t", at=2)
+    assert caught.value.key == key
+
+
+async def test_a_message_layer_may_change_only_the_read_messages() -> None:
+    class Loud(MessageLayer):
+        def read_message(self, message: Message) -> Message:
+            return user(message.text.upper())
+
+    store = Store(Loud(MemoryBackend()))
+    await store.append("s", [user("hello")])
+    assert [message.text for message in await store.load("s")] == ["HELLO"]
+    assert store.backend.location is None

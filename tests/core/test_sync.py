@@ -42,6 +42,7 @@ from turnlog.pipeline import Piece
 from turnlog.sync import Pipeline, Store, open_store
 from turnlog.sync.iteration import iterate
 from turnlog.sync.loop_thread import call, loop_thread
+from turnlog.testing.faulty import FaultyBackend
 from turnlog_memory import MemoryBackend
 
 forks = pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
@@ -82,6 +83,68 @@ def test_a_script() -> None:
             shop.load("a")
     with pytest.raises(turnlog.Closed):
         shop.load("a")
+
+
+def test_the_other_methods_of_a_store() -> None:
+    shop = store()
+    assert repr(shop) == "<turnlog.sync.Store over <Store namespace='default' over <MemoryBackend>>>"
+    shop.open()
+    shop.save("a", [user("1"), assistant("2"), user("3")])
+    shop.save("a", [user("1"), user("4")], expect=shop.info("a").version, begins_turn=lambda _: True)
+    assert texts(shop.load("a")) == ["1", "4"]
+    shop.append("a", [user("5")], turn_id="t")
+    turn = shop.turn("a", "t")
+    assert turn is not None
+    assert turn.number == 2
+    assert shop.touch("a").turns == 3
+    shop.fork("a", "b", at=2)
+    shop.rewind("b", turns=1)
+    shop.merge_metadata("b", {"title": "B"}, owner="ann", ttl=60)
+    assert [(texts(one.messages), one.info.metadata["title"], one.info.ttl) for one in shop.export_owner("ann")] == [
+        (["1"], "B", 60)
+    ]
+    shop.trim("a", before=1)
+    shop.rewrite("a", [user("6"), user("7")], from_turn=2, expect=shop.info("a").version)
+    assert texts(shop.pop_messages("a", 1)) == ["7"]
+    popped = shop.pop("a")
+    assert popped is not None
+    assert texts(list(popped.messages)) == ["6"]
+    assert texts(shop.load("a")) == ["4"]
+    assert list(shop.namespaces()) == ["default"]
+    assert shop.erase_owner("ann").sessions == 1
+    assert len(shop.new_session_id()) >= 22
+    with pytest.raises(InvalidInput, match="this store has no Layer"):
+        shop.find(Layer)
+    shop.close()
+    with pytest.raises(turnlog.Closed):
+        shop.load("a")
+
+
+def test_a_turn_that_is_continued() -> None:
+    shop = store()
+    shop.append("a", [user("1")], turn_id="t", open=True)
+    turn = shop.write_turn("a", turn_id="t")
+    turn.find()
+    assert texts(turn.messages) == ["1"]
+    with turn:
+        turn.add([assistant("2")])
+    assert texts(shop.load("a")) == ["1", "2"]
+    new = shop.write_turn("a")
+    new.begin()
+    new.add([user("3")], last=True)
+    assert texts(shop.load("a")) == ["1", "2", "3"]
+
+
+def test_a_change_that_is_resent() -> None:
+    faulty = FaultyBackend(MemoryBackend())
+    shop = Store(faulty)
+    faulty.fail_next("lose_request", "lose_request")
+    with pytest.raises(turnlog.OutcomeUnknown) as caught:
+        shop.append("a", [user("1")])
+    with pytest.raises(turnlog.OutcomeUnknown) as again:
+        shop.resend(caught.value, delays=())
+    assert again.value is caught.value
+    assert shop.resend(caught.value, delays=()).version == shop.info("a").version
 
 
 def test_a_store_over_a_backend_that_another_loop_has_opened() -> None:
@@ -334,6 +397,11 @@ def test_a_plain_model_runs_in_the_thread_of_the_caller_and_may_use_the_store() 
     for _ in range(2):
         assert pipeline.execute("a", "user", "What colour?").response.text == "the sky is blue"
     assert "turnlog.summary" in inner.info("a").metadata
+    inner.append("c", [user("1")])
+    summary = pipeline.summarize("c")
+    assert summary is not None
+    assert summary.until == 1
+    assert pipeline.stats()["failed_summaries"] == 0
     with pipeline.stream("b", "user", "What colour?") as reply:
         assert list(reply) == ["the sky is blue"]
     assert seen == {threading.current_thread()}

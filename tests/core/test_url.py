@@ -46,6 +46,15 @@ def test_username_and_password(url: str, username: str | None, password: str | N
     assert found.hosts == (("h", None),)
 
 
+def test_a_password_from_another_place() -> None:
+    url = parse_url("x1://u@h")
+    assert url.with_password(None) is url
+    found = url.with_password("p")
+    assert (found.username, found.password) == ("u", "p")
+    with pytest.raises(InvalidInput, match="password is given twice, in the URL as well: remove one of them"):
+        parse_url("x1://u:p@h").with_password("p")
+
+
 @pytest.mark.parametrize(
     ("text", "hosts"),
     [

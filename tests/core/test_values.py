@@ -40,7 +40,7 @@ from turnlog import (
     user,
 )
 from turnlog.errors import ConfigError, CorruptRecord, InvalidInput, TooLarge
-from turnlog.limits import MAX_NUMBER, MAX_SEALED_MESSAGES, MAX_VALUES
+from turnlog.limits import MAX_NUMBER, MAX_SEALED_MESSAGES, MAX_SEALED_TURNS, MAX_VALUES
 from turnlog.rules import SessionState, page
 from turnlog.values import ExactVersion, SameSession
 from turnlog_memory import MemoryBackend
@@ -272,6 +272,18 @@ def test_a_version_is_read_back_from_its_text(version: Version) -> None:
 def test_what_is_no_version_is_refused(text: Any) -> None:
     with pytest.raises(InvalidInput):
         Version.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "hint"),
+    [
+        (SessionState.absent(Key("n", "s")).apply(Change(append=(record(),)), 0.0)[1], ": pass its attribute version"),
+        (str(VERSION), r": for the text of a version, pass Version.parse\(text\)"),
+    ],
+)
+async def test_an_error_about_a_version_names_the_remedy(given: Any, hint: str) -> None:
+    with pytest.raises(InvalidInput, match=rf"since must be a Version, not .*{hint}$"):
+        await Store(MemoryBackend()).session("s", since=given)
 
 
 @pytest.mark.parametrize("part", ["epoch", "tip", "stamp"])
@@ -581,6 +593,21 @@ def test_the_two_faces_of_a_body() -> None:
     assert one.messages == (user("hello"),)
 
 
+def test_a_record_is_a_key_of_a_set() -> None:
+    assert {record(), record(), record("other"), record(id="u")} == {record("other"), record(), record(id="u")}
+    assert record() != "hello"
+
+
+def test_dictionaries_of_a_damaged_session_name_it() -> None:
+    key = Key("n", "s")
+    _, session = SessionState.absent(key).apply(Change(append=(record(),)), 0.0)[0].read(0.0)
+    assert session.to_dicts() == [{"role": "user", "content": "hello"}]
+    broken = replace(session, records=(session.records[0].damaged("it is damaged"),))
+    with pytest.raises(CorruptRecord, match="it is damaged") as caught:
+        broken.to_dicts()
+    assert caught.value.key == key
+
+
 def test_a_record_is_equal_to_itself_whichever_face_was_asked_for() -> None:
     one, other = record(), record()
     assert one == other
@@ -635,6 +662,14 @@ def test_a_seal_holds_a_limited_number_of_messages() -> None:
         state, _ = state.apply(Change(append=(record,)), 0.0)
     assert Record.seal(state.records[:2]).count == MAX_SEALED_MESSAGES
     with pytest.raises(TooLarge, match="seal of 30000 messages, the limit is 20000: seal fewer turns"):
+        Record.seal(state.records)
+
+
+def test_a_seal_holds_a_limited_number_of_turns() -> None:
+    change = Change(append=tuple(record(id=f"t{number}") for number in range(MAX_SEALED_TURNS + 1)))
+    state, _ = SessionState.absent(Key("n", "s")).apply(change, 0.0)
+    assert Record.seal(state.records[1:]).turns == MAX_SEALED_TURNS
+    with pytest.raises(InvalidInput, match="seal of 1025 turns, the limit is 1024"):
         Record.seal(state.records)
 
 

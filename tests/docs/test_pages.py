@@ -57,8 +57,11 @@ def without_blanks(text: str) -> str:
     return re.sub(r"\n\n+", "\n", text)
 
 
-def test_pieces_of_the_example_store_are_what_it_says() -> None:
-    source = without_blanks((EXAMPLE / "src" / "turnlog_jsonl" / "__init__.py").read_text(encoding="utf-8"))
+def test_pieces_of_the_example_stores_are_what_it_says() -> None:
+    modules = [
+        path for name in ("jsonl", "lmdb", "rows") for path in EXAMPLE.with_name(f"turnlog-{name}").glob("src/*/*.py")
+    ]
+    source = "".join([without_blanks(path.read_text(encoding="utf-8")) for path in sorted(modules)])
     test = (EXAMPLE / "tests" / "test_contract.py").read_text(encoding="utf-8")
     found = [*blocks((ROOT / "docs" / "how-to" / "write-a-backend.md").read_text(encoding="utf-8"))]
     excerpts = [block.body for block in found if block.remark == "excerpt"]

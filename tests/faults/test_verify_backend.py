@@ -13,7 +13,7 @@ from distributions import install
 from example_store import environment
 from turnlog import open_store, user
 from turnlog.testing import BackendContract
-from turnlog.testing.over_url import TRUST
+from turnlog.testing.over_url import TOPICS
 
 
 def verify(url: str, folder: Path, path: str) -> subprocess.CompletedProcess[str]:
@@ -32,10 +32,10 @@ def verify(url: str, folder: Path, path: str) -> subprocess.CompletedProcess[str
 
 
 def test_each_chapter_has_a_name() -> None:
-    named = {one for chapters in TRUST.values() for one in chapters}
+    named = {one for chapters in TOPICS.values() for one in chapters}
     chapters = {one for one in BackendContract.__mro__ if any(name.startswith("test_") for name in vars(one))}
     assert chapters == named
-    assert set(TRUST) >= {
+    assert set(TOPICS) >= {
         "contract",
         "order",
         "concurrency",
@@ -58,7 +58,7 @@ def test_the_report_of_the_example_is_honest(site: Path, tmp_path: Path) -> None
     verdicts = {
         words[0]: " ".join(words[1:]) for line in lines[2:] if not line[0].isspace() and (words := line.split())
     }
-    assert list(verdicts) == list(TRUST)
+    assert list(verdicts) == list(TOPICS)
     assert verdicts.pop("corrupt") == "not tested"
     assert all(verdict.endswith((" tests pass", " test passes")) for verdict in verdicts.values())
     assert "turnlog cannot damage the storage of an unknown backend" in done.stdout

@@ -12,6 +12,7 @@ from naive import fails, stored
 from turnlog import ABSENT, Change, Conflict, HistoryRegressed, IdReused, Key, Receipt, Record, Session, Version
 from turnlog.errors import SessionNotFound, SplitsSealed, Unavailable
 from turnlog.rules import SessionState, check_condition
+from turnlog.testing._bad_input import BadInput
 from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._conditions import Conditions
 from turnlog.testing._copying import Copying
@@ -34,6 +35,7 @@ from turnlog_memory import MemoryBackend
     "a_version_of_another_session",
 )
 @fails(Expiring, "a_slow_model_brings_no_session_back")
+@fails(BadInput, "input_that_does_not_fit_the_session")
 class LastWriteWins(MemoryBackend):
     """Ignores conditions: the last writer wins."""
 

@@ -32,6 +32,7 @@ from turnlog import (
 )
 from turnlog.rules import Header, SessionState
 from turnlog.testing._all_namespaces import AllNamespaces
+from turnlog.testing._bad_input import BadInput
 from turnlog.testing._counting import Counting
 from turnlog.testing._describing import Describing
 from turnlog.testing._expiring import Expiring
@@ -1211,7 +1212,8 @@ class CountsAll(MemoryBackend):
         self._written: dict[Key, int] = {}
 
 
-@fails(Limits, "ids_as_long_as_they_may_be", "invalid_arguments_of_append")
+@fails(Limits, "ids_as_long_as_they_may_be")
+@fails(BadInput, "unusual_input")
 class ShortColumns(MemoryBackend):
     """Limits turn ids and namespaces to 64 bytes, as a column of that length does."""
 
@@ -1232,6 +1234,7 @@ class FewMessages(MemoryBackend):
 
 
 @fails(Limits, "how_deep")
+@fails(BadInput, "unusual_input")
 class Shallow(MemoryBackend):
     """Refuses deeply nested messages."""
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from turnlog import (
     Change,
+    Conflict,
     CorruptRecord,
     InvalidInput,
     Key,
@@ -218,3 +220,27 @@ async def test_the_error_of_an_answer_that_is_too_large_has_the_question_and_the
     result = await Pipeline(store, model).execute("alice", "user", "a")
     assert isinstance(result.error, TooLarge)
     assert (result.error.question, result.error.answer) == (user("a"), result.response)
+
+
+@pytest.mark.parametrize("others", [1, 100])
+async def test_a_request_is_repeated_after_turns_of_others(others: int) -> None:
+    """Another task stores a turn while the model answers; after 100 refused tries the pipeline gives up."""
+    store = Store(MemoryBackend())
+    requests = 0
+
+    async def model(messages: Sequence[Message], **_: object) -> Message:
+        nonlocal requests
+        requests += 1
+        if requests <= others:
+            await store.append("s", [user(f"other {requests}")])
+        return assistant(f"answer {requests}")
+
+    pipeline = Pipeline(store, model, window=Window(messages=1), concurrency="retry")
+    if others == 1:
+        result = await pipeline.execute("s", "user", "?")
+        assert result.response.text == "answer 2"
+        assert [message.text for message in await store.load("s")] == ["other 1", "?", "answer 2"]
+        return
+    with pytest.raises(Conflict, match="other requests stored their turns first, 100 times in a row"):
+        await pipeline.execute("s", "user", "?")
+    assert requests == 100

@@ -155,6 +155,34 @@ def test_limits_are_checked(writer: Writer, threshold: int, keep: int) -> None:
         Summaries(model=writer, threshold=threshold, keep=keep)
 
 
+def test_a_summarising_model_can_be_called() -> None:
+    with pytest.raises(InvalidInput, match=r"Summaries\(model\) must be a model, not str"):
+        Summaries(model="gpt")  # type: ignore[arg-type]
+
+
+async def test_a_turn_without_text_is_summarised_as_json(store: Store, writer: Writer) -> None:
+    """A call without text, and a message of a format without roles."""
+    await store.append("s", [{"role": "assistant", "tool_calls": [{"id": "c1"}]}, {"type": "reasoning"}])
+    await pipeline(store, writer).summarize("s")
+    for number in range(4):
+        await store.append("s", [user(f"q{number}")])
+    await pipeline(store, writer).summarize("s")
+    assert writer.given == ['{"role":"assistant","tool_calls":[{"id":"c1"}]}\n{"type":"reasoning"}']
+
+
+async def test_a_session_that_is_erased_during_its_summary_stays_erased(store: Store) -> None:
+    async def erasing(messages: Sequence[Message], **_: object) -> Message:
+        await store.erase("s")
+        return assistant("summary")
+
+    await store.append("s", [user("q0")])
+    for number in range(1, 6):
+        await store.append("s", [user(f"q{number}")])
+    chat = Pipeline(store, echo, summaries=Summaries(model=erasing, threshold=8, keep=4))
+    assert await chat.summarize("s") is None
+    assert [info.key.session async for info in store.sessions()] == []
+
+
 async def test_a_pipeline_without_summaries_says_so(store: Store) -> None:
     with pytest.raises(InvalidInput, match="makes no summaries"):
         await Pipeline(store, echo).summarize("s")

@@ -76,17 +76,34 @@ def test_a_schema_comes_from_the_signature() -> None:
     }
 
 
+def unschematic(lock: threading.Event) -> None: ...
+
+
+def undefined(order: Missing) -> None: ...  # type: ignore[name-defined]  # noqa: F821
+
+
 @pytest.mark.parametrize(
     ("function", "why"),
     [
         (lambda *rest: rest, "a function with a name that the model can call, not a lambda: define it with def"),
         (print, "takes 'args'"),
         (3, "a function with a name that the model can call, not 3"),
+        (unschematic, "tool 'unschematic' has no JSON Schema: "),
+        (undefined, "tool 'undefined' has no JSON Schema: name 'Missing' is not defined"),
     ],
 )
 def test_what_is_no_tool_is_refused(store: Store, function: Any, why: str) -> None:
     with pytest.raises(InvalidInput, match=why):
         Pipeline(store, Scripted(), tools=[function])
+
+
+async def test_a_plain_tool_may_return_an_awaitable(store: Store) -> None:
+    def look(city: str) -> Any:
+        return weather(city)
+
+    model = Scripted(called(("look", {"city": "Oslo"})), assistant("ok"))
+    await Pipeline(store, model, tools=[look]).execute("s", "user", "?")
+    assert model.given[1][-1].text == "Sunny in Oslo"
 
 
 def test_two_tools_of_one_name_are_refused(store: Store) -> None:

@@ -124,6 +124,12 @@ def test_a_file_that_holds_no_password(folder: Path, contents: bytes | None, say
         open_store(f"{_URL}?password_file=secret")
 
 
+@pytest.mark.parametrize("path", [5, ""])
+def test_a_file_without_a_path(path: object) -> None:
+    with pytest.raises(ConfigError, match=r"store\.password_file: must be the path of a file that holds the password"):
+        open_store(config={"store": {"url": _URL, "password_file": path}})
+
+
 def test_a_password_for_a_store_that_has_none() -> None:
     with pytest.raises(ConfigError, match="password_file: memory has no option password_file"):
         open_store("memory://?password_file=secret")

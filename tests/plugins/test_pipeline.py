@@ -19,6 +19,7 @@ from turnlog import (
     Message,
     ModelError,
     Pipeline,
+    Serialize,
     Session,
     SessionNotFound,
     Store,
@@ -499,13 +500,34 @@ async def test_a_role_is_one_of_those_that_speak_to_the_model() -> None:
     assert model.given == []
 
 
+def track(order: int) -> str:
+    """Track an order."""
+    return f"order {order}"
+
+
 @pytest.mark.parametrize(
     ("given", "named"),
-    [({"store": "sqlite:///x.db"}, "store"), ({"window": 20}, "window"), ({"options": ["x"]}, "options")],
+    [
+        ({"store": "sqlite:///x.db"}, "store"),
+        ({"window": 20}, "window"),
+        ({"options": ["x"]}, "options"),
+        ({"counter": "tiktoken"}, "counter must be a token counter, not 'tiktoken'"),
+        ({"summaries": offline}, "summaries must be Summaries"),
+        ({"tools": track}, "tools must be a list of functions, not function"),
+        ({"concurrency": "queue"}, r"concurrency must be one of .*, or Serialize\(\.\.\.\), not 'queue'"),
+        ({"on_error": "raise"}, "on_error must be one of discard, keep, not 'raise'"),
+    ],
 )
 def test_the_arguments_of_a_pipeline_are_checked_at_once(given: dict[str, Any], named: str) -> None:
     with pytest.raises(InvalidInput, match=named):
         Pipeline(**{"store": Store(MemoryBackend()), "model": offline, **given})
+
+
+@pytest.mark.parametrize("name", ["lease", "wait"])
+@pytest.mark.parametrize("seconds", [0, -1.0, float("inf"), float("nan"), "1", True])
+def test_a_lease_lasts_a_number_of_seconds(name: str, seconds: Any) -> None:
+    with pytest.raises(InvalidInput, match=rf"Serialize\({name}\) must be a number of seconds above 0"):
+        Serialize(**{name: seconds})
 
 
 # ----------------------------------------------------------------------------------------------- repeats and lazy reads

@@ -119,9 +119,9 @@ class Pipeline:
         check_number(max_rounds, "max_rounds", least=1)
         self.store = store
         self.model = model
-        self.window = Window() if window is None else window
+        self.window: Window = Window() if window is None else window
         self.summaries = summaries
-        self.options = dict(options or {})
+        self.options: dict[str, object] = dict(options or {})
         self._counts: Counter[str] = Counter()
         context = Context(
             self.window,

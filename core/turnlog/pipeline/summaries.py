@@ -16,7 +16,7 @@ from ..values.message import Message, system, user
 from ..values.session import SessionInfo
 from ..values.turn import Turn
 from ..values.version import Version
-from .model import Model, Reply, ask
+from .model import Checked, Model, ask
 from .surrogates import paired
 
 _NAME: Final = "turnlog.summary"
@@ -166,12 +166,11 @@ async def _written(summaries: Summaries, before: Summary | None, turns: Sequence
     lines += [_line(message) for turn in turns for message in turn.messages]
     request = [system(summaries.prompt), user(paired("\n".join(lines)))]
     async with aclosing(ask(summaries.model, request, {}, streamed=False)) as pieces:
-        async for piece in pieces:
-            if isinstance(piece, Reply):
-                if text := cast("Message", piece.message).text.strip():
-                    return text
-                raise ModelError("the model returned an empty summary, which cannot replace the turns")
-    raise AssertionError
+        *_, answer = [piece async for piece in pieces]
+    text = cast("Checked", answer).message.text.strip()
+    if not text:
+        raise ModelError("the model returned an empty summary, which cannot replace the turns")
+    return text
 
 
 def _line(message: Message) -> str:

@@ -1,7 +1,8 @@
 """Dialects: the speaker, the tool calls and the tool results of messages of providers and frameworks.
 
 The tables cover Chat Completions, Responses items, Anthropic Messages, Bedrock Converse, Gemini, LangChain,
-pydantic-ai, Vercel AI (UI and model messages), exports of Claude, and ShareGPT.  A new dialect needs a few rows.
+pydantic-ai, Agent Framework, Vercel AI (UI and model messages), exports of Claude, and ShareGPT.  A new dialect needs a
+few rows.
 """
 
 from __future__ import annotations
@@ -209,6 +210,17 @@ _CALLS: Final = (
             "parts",
         ),
     ),
+    _Part(
+        "type",
+        "function_call",
+        "call_id",
+        "name",
+        "arguments",
+        Answer(  # Agent Framework: Content.from_function_result
+            lambda id, _, text, __: {"type": "function_result", "call_id": id, "result": text},
+            {"role": "tool"},
+        ),
+    ),
 )
 
 _RESULTS: Final = (
@@ -219,6 +231,7 @@ _RESULTS: Final = (
     _Part("type", "tool-result", "toolCallId", content="output", short=lambda text: {"type": "text", "value": text}),
     _Part("part_kind", "tool-return", "tool_call_id"),
     _Part("part_kind", "retry-prompt", "tool_call_id"),
+    _Part("type", "function_result", "call_id", content="result"),
 )
 
 _CHAT: Final = Answer(lambda id, _, text, __: {"role": "tool", "tool_call_id": id, "content": text})
@@ -276,6 +289,8 @@ def cleared(message: Message, text: str) -> Message:
             if [*kind.found_in([part])]:
                 held = part if kind.value is not None else part[kind.entry]
                 held[kind.content] = _shorter(held.get(kind.content), kind.short(text))
+                if kind.value == "function_result" and held[kind.content] == text:
+                    held.pop("items", None)  # Agent Framework: the same result, as parts
         if "toolCallId" in part and "output" in part and "state" in part:  # Vercel UI
             part["output"] = _shorter(part["output"], text)
     return Message.from_dict(data)

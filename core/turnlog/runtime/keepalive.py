@@ -39,7 +39,5 @@ def keep_alive(transport: asyncio.BaseTransport | None) -> None:
         return
     with suppress(OSError):  # the connection may be lost already
         found.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
-        for name, value in _OPTIONS.items():
-            option = getattr(socket, name, None)
-            if option is not None:  # Linux has all of them
-                found.setsockopt(socket.IPPROTO_TCP, option, value)
+        for name in _OPTIONS.keys() & vars(socket).keys():  # Linux has all of them
+            found.setsockopt(socket.IPPROTO_TCP, getattr(socket, name), _OPTIONS[name])

@@ -152,9 +152,9 @@ class LoopThread:
     """
 
     def __init__(self) -> None:
-        self.loop = asyncio.new_event_loop()
+        self.loop: asyncio.AbstractEventLoop = asyncio.new_event_loop()
         self.loop.set_default_executor(ThreadPoolExecutor(_WORKERS, thread_name_prefix="turnlog-sync-worker"))
-        self.ended = False
+        self.ended: bool = False
         self._thread = threading.Thread(target=self._run, name="turnlog-sync", daemon=True)
         self._thread.start()
 
@@ -273,5 +273,5 @@ def _after_fork() -> None:
 
 
 atexit.register(_end)
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_after_fork)

@@ -127,7 +127,9 @@ class Store(Wrapper[AsyncStore]):
         retain: int | None = None,
         max_session_bytes: int | None = None,
     ) -> None:
-        self.wrapped = AsyncStore(backend, namespace=namespace, retain=retain, max_session_bytes=max_session_bytes)
+        self.wrapped: AsyncStore = AsyncStore(
+            backend, namespace=namespace, retain=retain, max_session_bytes=max_session_bytes
+        )
 
     @property
     def backend(self) -> Backend:

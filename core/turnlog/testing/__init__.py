@@ -11,7 +11,7 @@ failing test reports the sentence of the contract that the backend breaks.
 
 A layer over a backend must pass the same tests.  `LayerContract` has fewer tests, for the layer over further backends.
 `MessageLayerContract` tests the laws of a message layer.  `DamageContract` tests damaged sessions, for a backend that
-stores bytes.
+stores bytes.  `ModelContract` tests a model.
 
 `turnlog.testing.faulty` has a backend with faults on demand.  `turnlog.testing.simulation` and `turnlog.testing.crowd`
 run random calls on a stack with faults, and compare it with a small model; `turnlog.testing.machine` does this with
@@ -31,6 +31,7 @@ from ._base import BackendOptions, Clock, ContractBroken, StoreOptions  # noqa: 
 from ._contract import BackendContract, LayerContract  # noqa: E402
 from ._damage import DamageContract  # noqa: E402
 from ._message_layer import MessageLayerContract  # noqa: E402
+from ._models import ModelContract  # noqa: E402
 
 __all__ = [
     "BackendContract",
@@ -40,5 +41,6 @@ __all__ = [
     "DamageContract",
     "LayerContract",
     "MessageLayerContract",
+    "ModelContract",
     "StoreOptions",
 ]

@@ -52,7 +52,6 @@ class Child:
             _run(work, writer)
         os.close(writer)
         self._reports = os.fdopen(reader, encoding="utf-8")
-        self._ended = False
 
     def lines(self, number: int | None = None) -> list[str]:
         """Return the next lines; None: all lines until the process ends.

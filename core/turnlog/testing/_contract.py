@@ -11,6 +11,7 @@ from typing import ClassVar, Unpack
 
 from ..backend import Backend
 from ._all_namespaces import AllNamespaces
+from ._bad_input import BadInput
 from ._base import BackendOptions, ContractBase
 from ._cancelling import Cancelling
 from ._concurrency import Concurrency
@@ -57,6 +58,7 @@ class BackendContract(
     Lifecycle,
     Sealing,
     Limits,
+    BadInput,
     Values,
     Moving,
     Expiring,

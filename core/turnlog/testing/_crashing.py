@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from itertools import count
+from typing import ClassVar
 
+from ..values.capability import Capability
 from ._base import ContractBase
 from ._children import Child
 from ._material import ID, say, texts
@@ -15,7 +17,7 @@ KILLS = (1, 4, 9)
 
 
 class Crashing(ContractBase):
-    needs = frozenset({"shared", "processes", "durable"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({"shared", "processes", "durable"})
 
     def test_a_killed_writer(self) -> None:
         """After `kill -9` of a writer, each acknowledged turn is stored once and whole, and at most one more."""

@@ -17,19 +17,11 @@ from ..store import Store
 from ..values.change import ABSENT, Change
 from ..values.message import Message, assistant
 from ._base import ContractBase
-from ._material import ID, history, key, picture, record, say
+from ._material import ID, has_ended, history, key, picture, record, say
 
 YEAR = 365 * 86_400.0
 TTL = 80.0
 """Time to live in seconds.  A use need not extend the expiry within 10 seconds, 1/8, of the last extension."""
-
-
-async def _ends(store: Store, session_id: str = ID) -> bool:
-    try:
-        await store.info(session_id)
-    except SessionNotFound:
-        return True
-    return False
 
 
 async def _uses(store: Store) -> dict[str, Callable[[str], Awaitable[object]]]:
@@ -57,9 +49,9 @@ class Expiring(ContractBase):
         store = await self.opened(ttl=TTL)
         await store.append(ID, say("a"))
         await self.advance(69)
-        assert not await _ends(store)
+        assert not await has_ended(store)
         await self.advance(12)
-        assert await _ends(store)
+        assert await has_ended(store)
 
     async def test_for_ever_by_default(self, store: Store) -> None:
         """A backend without a time to live keeps its sessions for ever."""
@@ -78,7 +70,7 @@ class Expiring(ContractBase):
             await use(name)
         await self.advance(69)
         for name in uses:
-            assert not await _ends(store, name), f"{name} did not extend the life of the session"
+            assert not await has_ended(store, name), f"{name} did not extend the life of the session"
 
     async def test_a_clock_that_is_behind_ends_no_session(self) -> None:
         """The use of a session never moves its expiry backwards, even if a clock is behind."""
@@ -90,13 +82,13 @@ class Expiring(ContractBase):
                 await use(name)
             self.clock.advance(seconds)
             for name in uses:
-                assert not await _ends(store, name), f"{name} moves the expiry backwards"
+                assert not await has_ended(store, name), f"{name} moves the expiry backwards"
         await self.advance(69)
         for name in uses:
-            assert not await _ends(store, name), f"{name} moves the expiry backwards"
+            assert not await has_ended(store, name), f"{name} moves the expiry backwards"
         await self.advance(12)
         for name in uses:
-            assert await _ends(store, name), f"{name} moves the expiry by a clock that is behind"
+            assert await has_ended(store, name), f"{name} moves the expiry by a clock that is behind"
 
     async def test_what_extends_no_life(self) -> None:
         """`info`, `page`, `sessions`, reads with `touch=False` and refused changes restart no time to live."""
@@ -111,7 +103,7 @@ class Expiring(ContractBase):
         with pytest.raises(Conflict):
             await store.append(ID, say("c"), expect=version)
         await self.advance(21)
-        assert await _ends(store)
+        assert await has_ended(store)
 
     async def test_using_it_changes_no_version(self) -> None:
         """An extension of a session's life does not change its version."""
@@ -208,13 +200,13 @@ class Expiring(ContractBase):
             0.0,
         ]
         await self.advance(21)
-        assert await _ends(store, "short")
+        assert await has_ended(store, "short")
         await self.advance(60)
-        assert await _ends(store, "store's")
-        assert not await _ends(store, "long")
+        assert await has_ended(store, "store's")
+        assert not await has_ended(store, "long")
         await self.advance(YEAR)
-        assert await _ends(store, "long")
-        assert not await _ends(store, "for ever")
+        assert await has_ended(store, "long")
+        assert not await has_ended(store, "for ever")
 
     async def test_a_time_to_live_takes_effect_at_once(self, store: Store) -> None:
         """A new time to live applies from the change that sets it."""
@@ -222,13 +214,13 @@ class Expiring(ContractBase):
         await store.merge_metadata(ID, ttl=800.0)
         await store.merge_metadata(ID, ttl=20.0)
         await self.advance(21)
-        assert await _ends(store)
+        assert await has_ended(store)
         await store.merge_metadata(ID, ttl=20.0)
         await store.merge_metadata(ID, ttl=800.0)
         await self.advance(600)
         await store.append(ID, say("b"))
         await self.advance(699)
-        assert not await _ends(store)
+        assert not await has_ended(store)
         await store.merge_metadata(ID, ttl=0.0)
         await self.advance(20 * YEAR)
         assert await history(store) == ["b"]
@@ -252,7 +244,7 @@ class Expiring(ContractBase):
             await store.merge_metadata(name, {"x": 1}, ttl=ttl)
         assert (await store.info("longest")).ttl == 10 * YEAR
         await self.advance(1)
-        assert await _ends(store, "shortest")
+        assert await has_ended(store, "shortest")
         wrong: list[Any] = [-1, 0.0001, float("nan"), float("inf"), 11 * YEAR, True, "60"]
         for bad in wrong:
             with pytest.raises(InvalidInput):
@@ -271,5 +263,5 @@ class Expiring(ContractBase):
         await self.advance(60)
         await store.load("bob")
         await self.advance(60)
-        assert await _ends(store)
+        assert await has_ended(store)
         assert await history(store, "bob") == ["a"]

@@ -59,6 +59,15 @@ async def history(store: Store, session_id: str = ID) -> list[str]:
         return []
 
 
+async def has_ended(store: Store, session_id: str = ID) -> bool:
+    """Return whether a session has expired, or does not exist."""
+    try:
+        await store.info(session_id)
+    except SessionNotFound:
+        return True
+    return False
+
+
 async def picture(store: Store, session_id: str = ID) -> object:
     """Return a session for comparison, without `expires_in`, and without `bytes`, which a seal changes."""
     try:

@@ -11,7 +11,7 @@ from ..values.change import ABSENT, Change
 from ..values.query import Query
 from ..values.times import Times
 from ._base import ContractBase
-from ._material import ID, history, key, record, say
+from ._material import ID, has_ended, history, key, record, say
 
 TTL = 80.0
 """Seconds."""
@@ -29,14 +29,6 @@ async def _moved(store: Store, times: Times, session_id: str = ID, ttl: float | 
     """Make a session with times, and return the seconds to its expiry in the receipt."""
     change = Change(append=(record("a"),), owner="u1", ttl=ttl, times=times)
     return (await store.backend.commit(key(store, session_id), change)).expires_in
-
-
-async def _ends(store: Store, session_id: str = ID) -> bool:
-    try:
-        await store.info(session_id)
-    except SessionNotFound:
-        return True
-    return False
 
 
 class Moving(ContractBase):
@@ -71,11 +63,11 @@ class Moving(ContractBase):
             await _moved(store, Times(now - 50, now - 50, now + 40), name, ttl)
         await _moved(store, Times(now - 50, now - 50), "anew")
         await self.advance(38)
-        assert [await _ends(store, name) for name in ("own", "store's", "anew")] == [False, False, False]
+        assert [await has_ended(store, name) for name in ("own", "store's", "anew")] == [False, False, False]
         await self.advance(4)
-        assert [await _ends(store, name) for name in ("own", "store's", "anew")] == [True, True, False]
+        assert [await has_ended(store, name) for name in ("own", "store's", "anew")] == [True, True, False]
         await self.advance(40)
-        assert await _ends(store, "anew")
+        assert await has_ended(store, "anew")
 
     async def test_an_expiry_in_the_past(self, store: Store) -> None:
         """A change with an expiry in the past leaves no session."""
@@ -84,11 +76,11 @@ class Moving(ContractBase):
             left = await _moved(store, Times(now - 50, now - 40, now - 30), ttl=ttl)
             assert left is not None
             assert left <= 0
-            assert await _ends(store)
+            assert await has_ended(store)
         assert (await store.backend.page(Query(namespace=store.namespace))).infos == ()
         assert (await store.append(ID, say("b"), expect=ABSENT)).previous is None
         await store.backend.commit(key(store), Change(append=(record("c"),), times=Times(now - 50, now - 40, now - 30)))
-        assert await _ends(store)
+        assert await has_ended(store)
 
     async def test_the_next_use_and_change_move_the_times(self) -> None:
         """After a move, uses and changes move the expiry and `updated` as always, and leave `created`."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any
 
 import pytest
@@ -11,8 +11,8 @@ from ..errors import InvalidInput
 from ..store import Store
 from ..values.change import Change
 from ._base import ContractBase
-from ._difficult_ids import IDS, NO_IDS
-from ._material import ID, Watched, history, key, picture, record, say, texts
+from ._difficult_ids import IDS
+from ._material import ID, history, key, record, say, texts
 
 
 class Naming(ContractBase):
@@ -41,34 +41,6 @@ class Naming(ContractBase):
         for name in IDS:
             assert [i.key.session async for i in store.sessions(owner=name)] == ([name] if name in left else [])
             assert await history(store, name) == (["a"] if name in left else []), f"{name!r}"
-
-    async def test_invalid_ids(self, store: Store) -> None:
-        """A namespace or id that is not 1 to 255 bytes of UTF-8, or has control characters, raises `InvalidInput`."""
-        await store.append(ID, say("a"))
-        before = await picture(store)
-        layer = Watched(store.backend)
-        watched = Store(layer)
-        calls: list[Callable[[Any], Awaitable[object]]] = [
-            watched.load,
-            watched.info,
-            watched.touch,
-            watched.pop,
-            watched.erase,
-            lambda bad: watched.append(bad, say("x")),
-            lambda bad: watched.save(bad, say("x")),
-            lambda bad: watched.fork(bad, "y"),
-            lambda bad: watched.fork(ID, bad),
-            lambda bad: watched.rewind(bad, turns=1),
-            lambda bad: watched.merge_metadata(bad, {"x": 1}),
-        ]
-        for bad in NO_IDS:
-            for call in calls:
-                with pytest.raises(InvalidInput):
-                    await call(bad)
-            with pytest.raises(InvalidInput):
-                store.within(bad)
-        assert layer.calls == [], "it was refused after I/O"
-        assert await picture(store) == before
 
     async def test_invalid_keys(self, store: Store) -> None:
         """A backend raises an error for a session id in place of a key, and does not report a missing session."""

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
+from typing import ClassVar
 
 from ..errors import Conflict, SessionNotFound
+from ..values.capability import Capability
 from ._base import ContractBase
 from ._children import Child, Gate
 from ._material import ID, history, say
@@ -18,7 +20,7 @@ TURNS = 12
 
 
 class Processes(ContractBase):
-    needs = frozenset({"shared", "processes"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({"shared", "processes"})
 
     def test_appends_of_processes(self) -> None:
         """No append is lost if several processes write to one session at once, each process in its order."""

@@ -27,7 +27,7 @@ from ._small_model import Condition, Conversation, ModelTurn, Stamp, Write
 from .faulty import FaultyBackend
 
 _TTL: Final = 100.0
-_SURE: Final = _TTL * 7 / 8  # a session lives at least this long after its last use
+_SHORTEST_LIFE: Final = _TTL * 7 / 8  # seconds from the last use to the earliest expiry
 NAMES: Final = ("a", "b", "c")
 OWNERS: Final = ("u1", "u2")
 RATES: Final[Mapping[str, float]] = {
@@ -58,7 +58,7 @@ class Sent(NamedTuple):
 
 @dataclass
 class Writer:
-    """One process: its stack, and what it has seen."""
+    """One process: its stack, the versions that it has seen, and its changes with unknown outcomes."""
 
     faulty: FaultyBackend
     store: Store
@@ -87,8 +87,8 @@ class SimulationBase(ABC):
         self.clock.advance(seconds)
 
     def __init__(self, dice: Random) -> None:
-        self.dice = dice
-        self.clock = Clock()
+        self.dice: Random = dice
+        self.clock: Clock = Clock()
         self.log: deque[str] = deque(maxlen=_SHOWN)
         """The last calls."""
         self._model: dict[str, Conversation | None] = dict.fromkeys(NAMES)
@@ -99,15 +99,15 @@ class SimulationBase(ABC):
         self._sent: list[Sent] = []
         self._seals: dict[str, tuple[Record, ...]] = {}
         self._made = 0
-        self._ends = AsyncExitStack()
-        self.members: list[Writer] = []
+        self._exit_stack = AsyncExitStack()
+        self.writers: list[Writer] = []
         """The writers."""
 
     @cached_property
     def folder(self) -> Path:
         """An empty folder for this run, removed at its end."""
         folder = Path(tempfile.mkdtemp(prefix="turnlog-"))
-        self._ends.callback(shutil.rmtree, folder, ignore_errors=True)
+        self._exit_stack.callback(shutil.rmtree, folder, ignore_errors=True)
         return folder
 
     async def open(self, *, writers: int = 2, rates: Mapping[str, float] = RATES) -> None:
@@ -118,21 +118,21 @@ class SimulationBase(ABC):
             rates: The probability of each fault.
         """
         _ = self.folder  # removed last
-        self._storage = await self._ends.enter_async_context(self.backend())
-        self.clean = Store(self.stack(self._storage))
+        self._storage = await self._exit_stack.enter_async_context(self.backend())
+        self.clean: Store = Store(self.stack(self._storage))
         for _ in range(writers):
             own = (
-                await self._ends.enter_async_context(self.backend())
+                await self._exit_stack.enter_async_context(self.backend())
                 if "shared" in self._storage.capabilities
                 else self._storage
             )
             faulty = FaultyBackend(own, dice=self.dice, **rates)
-            self.members.append(Writer(faulty, Store(self.stack(faulty))))
+            self.writers.append(Writer(faulty, Store(self.stack(faulty))))
 
     def use(self, dice: Random) -> None:
-        """Take all further decisions from another source."""
+        """Replace the source of all further decisions."""
         self.dice = dice
-        for writer in self.members:
+        for writer in self.writers:
             writer.faulty.dice = dice
 
     def restart(self, writer: Writer) -> None:
@@ -140,16 +140,16 @@ class SimulationBase(ABC):
         writer.faulty.restart()
         writer.store = Store(self.stack(writer.faulty))
         writer.seen.clear()
-        self.log.append(f"writer {self.members.index(writer)} restarts")
+        self.log.append(f"writer {self.writers.index(writer)} restarts")
 
     async def close(self) -> None:
         """Close the backends."""
-        await self._ends.aclose()
+        await self._exit_stack.aclose()
 
     # ----------------------------------------------------------------------------------------------------- the model
 
     async def _expire(self, name: str) -> None:
-        """Let the model's session expire if the backend's has, once it may."""
+        """Let the model's session expire if it may have expired, and the backend's session has."""
         now = self._model[name]
         if now is None or self.clock() < self._alive_until[name]:
             return
@@ -163,7 +163,7 @@ class SimulationBase(ABC):
     def _used(self, name: str, *, certain: bool = True) -> None:
         self._gone_at[name] = self.clock() + _TTL
         if certain:
-            self._alive_until[name] = max(self._alive_until[name], self.clock() + _SURE)
+            self._alive_until[name] = max(self._alive_until[name], self.clock() + _SHORTEST_LIFE)
 
     def _became(self, name: str, after: Conversation | None) -> None:
         self._model[name] = after
@@ -172,7 +172,7 @@ class SimulationBase(ABC):
             self._used(name)
 
     async def _settle(self, name: str, after: Conversation | None) -> None:
-        """See whether a call with an unknown outcome was executed."""
+        """Find out whether a call with an unknown outcome was executed, and change the model accordingly."""
         now = self._model[name]
         if after is now:
             return
@@ -182,7 +182,7 @@ class SimulationBase(ABC):
             executed = after is None
         else:
             executed = after is not None and _fits(stored, after, after.turns)
-            if executed and now is not None and _fits(stored, now, now.turns):  # metadata or turns that look the same
+            if executed and now is not None and _fits(stored, now, now.turns):  # both states look the same
                 executed = stored.version not in self._stamps
         if executed:
             self._became(name, after)
@@ -240,14 +240,14 @@ class SimulationBase(ABC):
     def _texts(self) -> tuple[str, ...]:
         return tuple(self._word("m") + "." * self.dice.choice([0, 5, 400]) for _ in range(self.dice.randint(1, 3)))
 
-    def _say(self, writer: Writer, name: str, what: str) -> None:
-        self.log.append(f"writer {self.members.index(writer)}, session {name}: {what}")
+    def _note(self, writer: Writer, name: str, what: str) -> None:
+        self.log.append(f"writer {self.writers.index(writer)}, session {name}: {what}")
         if name in self._model:
             self._used(name, certain=False)  # the call may restart the time to live, even if it fails
 
 
 def _fits(session: Session, now: Conversation, turns: tuple[ModelTurn, ...]) -> bool:
-    """Return whether a session that was read is the model's; a turn that `save` made has any id."""
+    """Return whether a session equals that of the model; the model does not know the ids of turns that `save` made."""
     info = session.info
     if (info.first, info.turns, info.messages, info.owner) != (now.first, now.next, now.messages, now.owner):
         return False

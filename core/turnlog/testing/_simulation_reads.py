@@ -16,7 +16,7 @@ class Reads(SimulationBase):
         last = dice.choice([None, 1, 2, 5, 20])
         before = dice.randrange(12) if dice.random() < 0.2 else None
         touch = dice.random() < 0.8
-        self._say(writer, name, f"load last={last} before={before} owner={owner}")
+        self._note(writer, name, f"load last={last} before={before} owner={owner}")
         try:
             session = await _found(self._view(writer, owner).session(name, last=last, before=before, touch=touch))
         except Unavailable:
@@ -35,7 +35,7 @@ class Reads(SimulationBase):
         if now is None or not seen:
             return
         since = self.dice.choice(seen)
-        self._say(writer, name, "read since a version")
+        self._note(writer, name, "read since a version")
         try:
             session = await _found(writer.store.session(name, since=since))
         except Unavailable:
@@ -59,7 +59,7 @@ class Reads(SimulationBase):
         for name in NAMES:
             await self._expire(name)
         owner = self.dice.choice([None, "", *OWNERS])
-        self._say(writer, "*", f"list owner={owner}")
+        self._note(writer, "*", f"list owner={owner}")
         try:
             found = {info.key.session async for info in writer.store.sessions(owner=owner)}
         except Unavailable:
@@ -72,7 +72,7 @@ class Reads(SimulationBase):
     async def wait(self, writer: Writer, _: str) -> None:
         """Let time pass."""
         seconds = self.dice.choice([1.0, 20.0, 40.0, 95.0, 150.0])
-        self._say(writer, "*", f"{seconds} seconds pass")
+        self._note(writer, "*", f"{seconds} seconds pass")
         await self.advance(seconds)
 
 

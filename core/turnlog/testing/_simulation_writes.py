@@ -132,7 +132,7 @@ class Writes(SimulationBase):
             fine, found = condition[0] in {"none", "absent"}, False
         else:
             fine, found = condition[0] != "absent" and now.meets(condition), True
-        self._say(writer, name, f"erase {condition[0]} owner={owner}")
+        self._note(writer, name, f"erase {condition[0]} owner={owner}")
         late = len(writer.faulty.late)
         try:
             answer = await self._view(writer, owner).erase(name, expect=expect)
@@ -168,7 +168,7 @@ class Writes(SimulationBase):
             after, fine = write.apply(now), possible
         except Refused:
             after, fine = now, False
-        self._say(writer, name, what)
+        self._note(writer, name, what)
         late = len(writer.faulty.late)
         try:
             receipt = await call
@@ -211,7 +211,7 @@ class Writes(SimulationBase):
         name, write, condition, owner = writer.late.popleft()
         await self._expire(name)
         now = self._model[name]
-        self._say(writer, name, f"a late call arrives: {'erase' if write is None else write.id}")
+        self._note(writer, name, f"a late call arrives: {'erase' if write is None else write.id}")
         await writer.faulty.deliver()
         if write is not None:
             with suppress(Refused):
@@ -231,7 +231,7 @@ class Writes(SimulationBase):
                 start, stop = sorted(self.dice.sample(begins, 2))
                 self._seals[name] = records[start:stop]
         if len(self._seals.get(name, ())) > 1 and self.dice.random() < 0.7:
-            self._say(writer, name, "seal records")
+            self._note(writer, name, "seal records")
             with suppress(SessionNotFound):
                 await backend.seal(key, Record.seal(self._seals.pop(name)))
             await self._check(name)

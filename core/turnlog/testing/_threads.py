@@ -6,8 +6,10 @@ import asyncio
 import sys
 from collections.abc import Awaitable, Callable
 from threading import Barrier
+from typing import ClassVar
 
 from ..store import Store
+from ..values.capability import Capability
 from ._base import ContractBase
 from ._material import ID, history, say, texts
 
@@ -17,7 +19,7 @@ LOOPS = 3
 
 
 class Threads(ContractBase):
-    needs = frozenset({"threads"})
+    needs: ClassVar[frozenset[Capability]] = frozenset({"threads"})
 
     async def test_first_appends_of_threads(self, store: Store) -> None:
         """No append is lost if several threads write the first turn of a session at the same moment."""

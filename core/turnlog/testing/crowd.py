@@ -39,8 +39,8 @@ def crowd(kind: type[Simulation], seed: int, *, writers: int = 4) -> None:
         writers: Number of writers.
 
     Raises:
-        AssertionError: A turn was lost, stored twice or reordered, or a reader saw something else than the history; the
-            note of the error names the seed.
+        AssertionError: A turn was lost, stored twice or reordered, or a reader saw another history; the note of the
+            error names the seed.
     """
     asyncio.run(_run(kind, seed, writers))
 
@@ -49,7 +49,7 @@ async def _run(kind: type[Simulation], seed: int, writers: int) -> None:
     run = kind(Random(seed))  # noqa: S311 - dice, not keys
     try:
         await run.open(writers=writers, rates=_RATES)
-        members = [_Member(run, writer, Random(seed * 1_000 + n), f"w{n}") for n, writer in enumerate(run.members)]  # noqa: S311
+        members = [_Member(run, writer, Random(seed * 1_000 + n), f"w{n}") for n, writer in enumerate(run.writers)]  # noqa: S311
         async with asyncio.TaskGroup() as group:
             for member in members:
                 group.create_task(member.work())
@@ -65,7 +65,7 @@ async def _run(kind: type[Simulation], seed: int, writers: int) -> None:
 
 
 async def _check(run: Simulation, members: list[_Member]) -> None:
-    """Compare the stored sessions with the answers that the writers have got."""
+    """Compare the stored sessions with the answers that the writers have received."""
     for name in _NAMES:
         said = [member.said[name] for member in members]
         try:
@@ -100,7 +100,7 @@ class _Member:
 
     @property
     def store(self) -> Store:
-        """The stack; after a crash a new one."""
+        """The store over the stack; after a crash, over a new stack."""
         if self.writer.faulty.crashed:
             self.run.restart(self.writer)
         return self.writer.store
@@ -130,7 +130,7 @@ class _Member:
             value = info.metadata.get("n", 0)
             assert isinstance(value, int)
             try:
-                await self.settled(
+                await self.resend_until_answered(
                     lambda: self.store.merge_metadata(session, {"n": value + 1}, expect=info.version.exact)  # noqa: B023
                 )
             except Conflict:
@@ -145,7 +145,7 @@ class _Member:
         except SessionNotFound:
             assert not self.said[session], "an acknowledged turn is missing"
             return
-        self.look(session, found, [message.text for message in found.messages])
+        self.check(session, found, [message.text for message in found.messages])
 
     async def follow(self, session: str, number: int) -> None:
         """Read what was added since the last read."""
@@ -155,9 +155,9 @@ class _Member:
         version, texts = self.read[session]
         found = await self.until_answered(lambda: self.store.session(session, since=version))
         new = [message.text for message in found.messages]
-        self.look(session, found, [*texts, *new] if found.continues else new)
+        self.check(session, found, [*texts, *new] if found.continues else new)
 
-    def look(self, session: str, found: Session, texts: list[str]) -> None:
+    def check(self, session: str, found: Session, texts: list[str]) -> None:
         """Check a history that was read."""
         own = [text for text in texts if text.startswith(f"{self.name}.")]
         assert own == self.said[session], "an acknowledged turn is missing, or is there twice"
@@ -180,7 +180,7 @@ class _Member:
             except (OutcomeUnknown, Unavailable):
                 continue
 
-    async def settled(self, call: Callable[[], Awaitable[object]]) -> None:
+    async def resend_until_answered(self, call: Callable[[], Awaitable[object]]) -> None:
         """Make a call, and send its change again until it is answered."""
         try:
             await call()
@@ -188,4 +188,4 @@ class _Member:
             unknown = error
             await self.until_answered(lambda: self.store.backend.commit(unknown.key, unknown.change))
         except Unavailable:  # nothing was stored
-            await self.settled(call)
+            await self.resend_until_answered(call)

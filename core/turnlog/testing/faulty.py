@@ -57,7 +57,7 @@ class FaultyBackend(Layer):
         rates: The probability of each random fault, from 0 to 1; together at most 1.
 
     Raises:
-        InvalidInput: A rate is no probability, or its name is no fault.
+        InvalidInput: A rate is not a probability, or its name is not a fault.
     """
 
     def __init__(self, inner: Backend, *, dice: Random | None = None, **rates: float) -> None:
@@ -69,18 +69,18 @@ class FaultyBackend(Layer):
         if sum(rates.values()) > 1:
             raise InvalidInput(f"the rates of all faults must add up to at most 1, not {sum(rates.values())}")
         self.rates: dict[str, float] = rates
-        self.crashed = False
+        self.crashed: bool = False
         """Whether every call fails until `restart`."""
         self.late: deque[Callable[[], Awaitable[object]]] = deque()
         """The writes that `deliver` will execute."""
-        self.dice = dice if dice is not None else Random(0)  # noqa: S311 - dice, not keys
+        self.dice: Random = dice if dice is not None else Random(0)  # noqa: S311 - dice, not keys
         self._next: deque[Fault] = deque()
 
     def fail_next(self, *faults: Fault) -> None:
         """Give the next calls these faults, one each; they come before random ones.
 
         Raises:
-            InvalidInput: A name is no fault.
+            InvalidInput: A name is not a fault.
         """
         for fault in faults:
             check_fault(fault)
@@ -91,7 +91,7 @@ class FaultyBackend(Layer):
         self.crashed = False
 
     async def deliver(self) -> None:
-        """Execute the oldest late write; its caller has long had an error."""
+        """Execute the oldest late write, whose caller has already received an error."""
         with suppress(TurnlogError):
             await self.late.popleft()()
 
@@ -142,7 +142,7 @@ class FaultyBackend(Layer):
             self.crashed, executed = True, self.dice.random() < 0.5
         if fault in {"crash", "lose_request", "lose_reply", "late"}:
             if executed:
-                with suppress(TurnlogError):  # a refusal is lost, too
+                with suppress(TurnlogError):  # the caller does not receive a refusal either
                     await call()
             raise unknown
         answer = await call()
@@ -177,7 +177,7 @@ class FaultyBackend(Layer):
 
 
 def check_fault(name: object) -> None:
-    """Refuse a name that is no fault.
+    """Refuse a name that is not a fault.
 
     Raises:
         InvalidInput: It is not one of `FAULTS`.

@@ -33,5 +33,5 @@ def turnlog_faults(turnlog_clock: Clock) -> FaultyBackend:
 
 @pytest.fixture
 def turnlog_store(turnlog_faults: FaultyBackend) -> Store:
-    """Return a store in memory, without sessions, that needs not be opened."""
+    """Return a store in memory, without sessions; it works unopened."""
     return Store(turnlog_faults)

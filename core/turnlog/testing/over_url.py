@@ -1,4 +1,4 @@
-"""`verify`: runs the kit against the backend that a URL names, and reports what it may be trusted with.
+"""`verify`: runs the kit against the backend that a URL names, and reports the result of each topic.
 
 `turnlog verify-backend URL` calls it.  The tests run in pytest, in this process.
 """
@@ -24,6 +24,8 @@ from ..values.change import check_ttl
 from ..values.key import Key
 from ..values.query import Query
 from . import (
+    _all_namespaces,
+    _bad_input,
     _cancelling,
     _concurrency,
     _conditions,
@@ -44,6 +46,7 @@ from . import (
     _opening,
     _owners,
     _paging,
+    _prefixes,
     _processes,
     _reading,
     _repeating,
@@ -59,14 +62,15 @@ from . import (
 from ._base import BackendOptions, Clock, ContractBase, ContractBroken
 from ._contract import BackendContract
 
-__all__ = ["TRUST", "OverURL", "Report", "verify"]
+__all__ = ["TOPICS", "OverURL", "Report", "verify"]
 
-TRUST: Final[dict[str, tuple[type[ContractBase], ...]]] = {
+TOPICS: Final[dict[str, tuple[type[ContractBase], ...]]] = {
     "contract": (
         _writing.Writing,
         _reading.Reading,
         _values.Values,
         _paging.Paging,
+        _prefixes.Prefixes,
         _describing.Describing,
         _counting.Counting,
         _namespace_lists.NamespaceLists,
@@ -86,14 +90,14 @@ TRUST: Final[dict[str, tuple[type[ContractBase], ...]]] = {
     "cancel": (_cancelling.Cancelling,),
     "crash": (_crashing.Crashing,),
     "corrupt": (),
-    "tenant": (_namespaces.Namespaces,),
+    "tenant": (_namespaces.Namespaces, _all_namespaces.AllNamespaces),
     "owner": (_owners.Owners,),
-    "limits": (_limits.Limits,),
+    "limits": (_limits.Limits, _bad_input.BadInput),
     "time": (_expiring.Expiring,),
 }
-"""The chapters of the kit, by the name of what they test."""
+"""The chapters of the kit, by topic."""
 
-_TRUST_OF: Final = {name: trust for trust, chapters in TRUST.items() for one in chapters for name in vars(one)}
+_TOPIC_OF: Final = {name: topic for topic, chapters in TOPICS.items() for one in chapters for name in vars(one)}
 
 _EARLIER: Final = Clock(1_000_000_000.0)
 """A clock before that of the tests, by which none of their sessions has expired."""
@@ -206,7 +210,7 @@ def verify(url: str, show: Callable[[str], object] = lambda _: None) -> Report:
 
 
 class Report:
-    """The results of the kit, by the names in `TRUST`.  It is a plugin of pytest, which collects them.
+    """The results of the kit by topic (`TOPICS`), which this plugin of pytest collects.
 
     Args:
         backend: The backend, as text.
@@ -215,7 +219,8 @@ class Report:
     """
 
     def __init__(self, backend: str, capabilities: Sequence[str], show: Callable[[str], object]) -> None:
-        self.backend, self.capabilities = backend, capabilities
+        self.backend: str = backend
+        self.capabilities: Sequence[str] = capabilities
         self.passed: Counter[str] = Counter()
         """Number of tests that passed."""
         self.broken: dict[str, list[str]] = defaultdict(list)
@@ -232,33 +237,33 @@ class Report:
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show the name of a test before it runs."""
         name = nodeid.rpartition("::")[2]
-        self._show(f"{_TRUST_OF[name]}: {name.removeprefix('test_').replace('_', ' ')}")
+        self._show(f"{_TOPIC_OF[name]}: {name.removeprefix('test_').replace('_', ' ')}")
 
     def pytest_runtest_makereport(self, item: pytest.Item, call: pytest.CallInfo[Any]) -> None:
         """Note the result of a test."""
-        trust, found = _TRUST_OF[item.name], call.excinfo
+        topic, found = _TOPIC_OF[item.name], call.excinfo
         if found is None:
-            self.passed[trust] += call.when == "call"
+            self.passed[topic] += call.when == "call"
         elif found.errisinstance(pytest.skip.Exception):
-            self.skipped[trust][str(found.value)] += 1
+            self.skipped[topic][str(found.value)] += 1
         else:
             error = found.value
             sentence = error.sentence if isinstance(error, ContractBroken) else f"{item.name} in its {call.when}"
             why = error.__cause__ if isinstance(error, ContractBroken) else error
-            self.broken[trust].append(f"{sentence} ({type(why).__name__}: {' '.join(str(why).split())[:_SHOWN]})")
+            self.broken[topic].append(f"{sentence} ({type(why).__name__}: {' '.join(str(why).split())[:_SHOWN]})")
             self._show(f"broken: {sentence}")
 
     def lines(self) -> Iterator[str]:
         """Yield the report, line by line."""
         yield self.backend
         yield f"declares: {', '.join(self.capabilities) or 'nothing'}"
-        for trust in TRUST:
-            passed, broken = self.passed[trust], self.broken[trust]
+        for topic in TOPICS:
+            passed, broken = self.passed[topic], self.broken[topic]
             if broken:
                 verdict = f"BROKEN: {len(broken)} of {passed + len(broken)} tests fail"
             else:
                 verdict = f"{passed} {'test passes' if passed == 1 else 'tests pass'}" if passed else "not tested"
-            yield f"{trust:<12} {verdict}"
+            yield f"{topic:<12} {verdict}"
             yield from (f"{'':12} - {sentence}" for sentence in broken)
-            for why, number in self.skipped[trust].items():
+            for why, number in self.skipped[topic].items():
                 yield f"{'':12} - {number} not tested: {why}"

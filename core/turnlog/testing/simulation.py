@@ -13,7 +13,7 @@ can be in: a call that returns has done all of its work, a refused call none of 
 all or none of it.  Lost calls are sent again, at once or later, and late calls arrive after other calls.  The same seed
 gives the same run; a failure names its seed and the last calls.
 
-Python's `random.Random` decides everything, so hypothesis can decide, too: `turnlog.testing.machine`.
+A `random.Random` takes every decision.  `turnlog.testing.machine` takes it from hypothesis.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class Simulation(Writes, Reads):
             (3, self.wait),
         ]
         (chosen,) = self.dice.choices([step for _, step in steps], [weight for weight, _ in steps])
-        writer, name = self.dice.choice(self.members), self.dice.choice(NAMES)
+        writer, name = self.dice.choice(self.writers), self.dice.choice(NAMES)
         if writer.faulty.crashed:
             self.restart(writer)
         await self._expire(name)

@@ -5,6 +5,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import msgspec
 
 from .message import Message
@@ -31,10 +33,12 @@ class EncodedRound(msgspec.Struct, frozen=True, gc=False, array_like=True):
     messages: msgspec.Raw
 
 
-encode = msgspec.msgpack.Encoder().encode
-decode_messages = msgspec.msgpack.Decoder(tuple[Message, ...]).decode
-decode_rounds = msgspec.msgpack.Decoder(tuple[Round, ...]).decode
-decode_encoded_rounds = msgspec.msgpack.Decoder(tuple[EncodedRound, ...]).decode
+encode: Callable[[object], bytes] = msgspec.msgpack.Encoder().encode
+decode_messages: Callable[[bytes], tuple[Message, ...]] = msgspec.msgpack.Decoder(tuple[Message, ...]).decode
+decode_rounds: Callable[[bytes], tuple[Round, ...]] = msgspec.msgpack.Decoder(tuple[Round, ...]).decode
+decode_encoded_rounds: Callable[[bytes], tuple[EncodedRound, ...]] = msgspec.msgpack.Decoder(
+    tuple[EncodedRound, ...]
+).decode
 
 
 def length(data: bytes | msgspec.Raw) -> int:

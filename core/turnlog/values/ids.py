@@ -23,7 +23,7 @@ def _fresh() -> None:
 _prefix: str
 _count: itertools.count[int]
 _fresh()
-if hasattr(os, "register_at_fork"):
+if hasattr(os, "register_at_fork"):  # pragma: no branch - Windows has no fork
     os.register_at_fork(after_in_child=_fresh)  # a child must not use its parent's prefix
 
 

@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from inspect import iscoroutine
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
@@ -46,9 +46,11 @@ def _nested(levels: int) -> Any:  # noqa: ANN401 - a type
 
 
 _encode = msgspec.msgpack.Encoder().encode
-canonical = msgspec.msgpack.Encoder(order="deterministic").encode
+canonical: Callable[[object], bytes] = msgspec.msgpack.Encoder(order="deterministic").encode
 _decode_common = msgspec.msgpack.Decoder(_nested(6)).decode  # neither deep values, nor bytes, nor extensions
-decode_object = msgspec.msgpack.Decoder(dict[str, _nested(5)]).decode  # type: ignore[misc]  # made at run time
+decode_object: Callable[[bytes], dict[str, JSON]] = msgspec.msgpack.Decoder(
+    dict[str, _nested(5)]  # type: ignore[misc]  # made at run time
+).decode
 """Decode an object that is at most six levels deep, and has neither bytes nor extensions; otherwise raise."""
 
 

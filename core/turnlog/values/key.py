@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 from zlib import crc32
@@ -63,7 +64,7 @@ def check_key(value: object) -> None:
         raise InvalidInput(f"key must be a Key, not {shown(value)}: the methods of an application take a session id")
 
 
-cached_key = lru_cache(4_096)(Key)
+cached_key: Callable[[str, str], Key] = lru_cache(4_096)(Key)
 """`Key(namespace, session)` with a cache, which avoids repeated checks; it holds at most 2 MiB of names."""
 
 
