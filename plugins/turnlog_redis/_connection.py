@@ -266,9 +266,10 @@ async def shielded(task: asyncio.Task[T], until: float) -> T:
     Raises:
         Lost: The task was cancelled, or was not done in time.
     """
-    await asyncio.wait([task], timeout=max(0.0, until - monotonic()))
+    wait = max(0.0, until - monotonic())
+    await asyncio.wait([task], timeout=wait)
     if not task.done():
-        raise Lost("no connection in time", sent=False, connected=False)
+        raise Lost(f"no connection within {wait:.1f} s", sent=False, connected=False)
     if task.cancelled():
         raise Lost("the store was closed", sent=False, again=False)
     return task.result()

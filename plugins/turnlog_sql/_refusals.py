@@ -10,7 +10,12 @@ CHECK: Final = "check the host and the port in the URL, and that the server runs
 """The remedy if something else than this kind of server may listen on the port."""
 
 NO_DATABASE: Final = Reason("the database does not exist", "create it, or set another one in the URL", permanent=True)
-NO_PERMISSION: Final = Reason("the server denies permission", "grant it to the user in the URL", permanent=True)
+NO_PERMISSION: Final = Reason(
+    "the server denies permission",
+    "grant the user in the URL SELECT, INSERT, UPDATE and DELETE on the tables, and the right to create tables "
+    "unless they exist",
+    permanent=True,
+)
 READ_ONLY: Final = Reason(
     "the server is read-only",
     "name the server that accepts writes in the URL, or allow them on this one",

@@ -766,6 +766,8 @@ def test_an_unknown_layer() -> None:
         ("fakenet://h#x", "write %23"),
         ("fakenet://u:s3cret@hunter2@h/x", "two @ before the host"),
         ("memory://?ttl", "an option in the query has no value: write it like ?namespace=shop"),
+        ("memory://?ttl=1h;retain=3", "; separate options with &"),
+        ("memory://?ttl=1h?retain=3", "; separate options with &"),
         ("memory://?a=1&&b=2", "the query must be like"),
         ("memory://?ttl=1h&ttl=2h", "the query has ttl twice"),
         ("memory://?ttll=5", "did you mean 'ttl'?"),

@@ -335,7 +335,9 @@ def app() -> Iterator[tuple[str, str]]:
 async def test_rights_to_the_rows_are_enough_once_the_tables_exist(app: tuple[str, str]) -> None:
     """A role with rights to the rows can use every operation, with `migrate="check"` and with the default."""
     owner, url = app
-    with pytest.raises(AccessError, match=r"the server denies permission \(permission denied"):
+    with pytest.raises(
+        AccessError, match=r"the server denies permission \(permission denied .*; grant the user in the "
+    ):
         await PostgreSQLBackend(url).open()
     await PostgreSQLBackend(owner).bring_up()
     with pytest.raises(AccessError, match=r"the server denies permission \(permission denied"):

@@ -23,6 +23,7 @@ _BYTES: Final[dict[str, int]] = {"": 1, "b": 1} | {
 _DURATION: Final = re.compile(r"([0-9]{1,15}(?:\.[0-9]{1,9})?) ?([a-z]*)")
 _SIZE: Final = re.compile(r"([0-9]{1,15}) ?([a-z]*)", re.IGNORECASE)
 _WHOLE: Final = re.compile(r"[+-]?[0-9]{1,15}")
+_JOINED: Final = re.compile("[;?][a-z_]+=")  # another option at the end of a value in a query
 _TRUTH: Final = {
     "true": True,
     "1": True,
@@ -58,6 +59,14 @@ class Option(NamedTuple):
         Raises:
             ConfigError: The value does not fit the parameter.
         """
+        try:
+            return self._converted(given)
+        except ConfigError as error:
+            if ": ?" in given.where and isinstance(given.value, str) and _JOINED.search(given.value):
+                raise ConfigError(f"{error}; separate options with &") from None
+            raise
+
+    def _converted(self, given: Given) -> object:
         value = given.value
         if value is None and self.nullable:
             return None
