@@ -11,6 +11,7 @@ import pytest
 from redis_writers import CUT_REPLY, CUT_REQUEST, Fate, Proxy, at, emptied, planted, raw
 from turnlog import AccessError, Change, Key, OutcomeUnknown, Record, SessionNotFound, TurnlogError, Unavailable, user
 from turnlog_redis import _scripts
+from turnlog_redis._connection import Lost, shielded
 from turnlog_redis._layout import keys_of
 
 KEY = Key("default", "s")
@@ -345,3 +346,9 @@ async def test_closing_that_is_cancelled_ends_the_connection() -> None:
                     await append
             finally:
                 client.execute_command("CLIENT", "UNPAUSE")
+
+
+async def test_a_connection_that_takes_too_long_names_the_time() -> None:
+    with pytest.raises(Lost, match=r"^no connection within 0\.1 s$"):
+        await shielded(connecting := asyncio.create_task(asyncio.Event().wait()), time.monotonic() + 0.1)
+    connecting.cancel()
