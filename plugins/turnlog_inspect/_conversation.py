@@ -11,10 +11,10 @@ from typing import Final, NamedTuple
 from turnlog import CorruptRecord, Message, Session, Turn
 from turnlog.rules import outline_of
 
-from ._json import json_line
+from ._json import json_line, json_text
 from ._parts import Call, Data, Part, Result, Text, parts_of, unwrapped
 
-_MOST: Final = 200
+MOST: Final = 200
 """The largest number of messages of a turn that a page shows at first: its first 20, and its last 180."""
 
 _FIRST: Final = 20
@@ -89,6 +89,11 @@ class ShownTurn:
     damage: str = ""
 
     @property
+    def is_long(self) -> bool:
+        """Whether a page leaves out messages of the turn at first."""
+        return self.count > MOST
+
+    @property
     def parts(self) -> Iterator[Part]:
         """The parts of all messages."""
         for shown in self.messages:
@@ -124,7 +129,7 @@ def _turn(turn: Turn | CorruptRecord, waiting: defaultdict[str, deque[Call]], *,
         return ShownTurn(turn.turn or 0, state="damaged", damage=str(turn))
     state = "interrupted" if turn.interrupted else "open" if turn.open else ""
     shown = ShownTurn(turn.number, turn.time, turn.id, state, len(turn.messages))
-    cut = 0 if whole else max(0, len(turn.messages) - _MOST)
+    cut = 0 if whole else max(0, len(turn.messages) - MOST)
     for place, message in enumerate(turn.messages):
         if _FIRST <= place < _FIRST + cut:
             continue
@@ -194,13 +199,20 @@ def texts_of(message: Message) -> Iterator[str]:
         if isinstance(part, Text):
             yield part.text
         elif isinstance(part, Call):
-            yield f"{part.name}({json_line(part.arguments, 10_000)})"
-            continue
+            yield f"{part.name}({_searched(part.arguments) if part.arguments else ''})"
         elif isinstance(part, Data):
-            yield json_line(part.value, 10_000)
+            yield _searched(part.value)
         elif isinstance(part, Result):
             for one in part.content:
                 if isinstance(one, Text):
                     yield one.text
                 elif isinstance(one, Data):
-                    yield json_line(one.value, 10_000)
+                    yield _searched(one.value)
+
+
+def _searched(value: object) -> str:
+    """Return the whole text of a value of JSON; only its beginning if it is too deep to be written as JSON."""
+    try:
+        return json_text(value)
+    except RecursionError:
+        return json_line(value)

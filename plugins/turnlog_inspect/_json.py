@@ -32,15 +32,24 @@ def json_line(value: object, length: int = 100) -> str:
     """Return the beginning of a value of JSON on one line; an object as its entries, without braces."""
     if isinstance(value, str):
         return line(value, length)
-    if isinstance(value, dict) and len(value) <= 50:
-        entries = (f"{name}: {json_line(one, 40)}" for name, one in value.items())
-        return line(", ".join(entries), length)
     if isinstance(value, list) and len(value) > 50:
         return f"{len(value):,} items"
     try:
-        return line(json.dumps(value, ensure_ascii=False, default=_described)[: 8 * length], length)
+        if isinstance(value, dict) and len(value) <= 50:
+            entries = (f"{name}: {json_line(one, 40)}" for name, one in value.items())
+            return line(", ".join(entries), length)
+        return line(json_text(value)[: 8 * length], length)
     except (ValueError, RecursionError):
         return "…"
+
+
+def json_text(value: object) -> str:
+    """Return a value of JSON as JSON, with descriptions of bytes; a string as it is.
+
+    Raises:
+        RecursionError: The value is too deep.
+    """
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_described)
 
 
 class _Budget:

@@ -227,6 +227,27 @@ def test_only_raster_images_are_shown_and_remote_ones_are_links(url: str, *, sou
     assert found.source.startswith("data:image/gif;") or not source
 
 
+def test_url_safe_and_wrapped_base64_are_decoded() -> None:
+    data = base64.b64decode(GIF) + b"\xfb\xef\xff"
+    plain = base64.b64encode(data).decode()
+    safe = base64.urlsafe_b64encode(data).decode()
+    assert safe != plain
+    for text in (safe, f"{plain[:8]}\r\n{plain[8:]}"):
+        found = image_in({"inlineData": {"mimeType": "image/gif", "data": text}})
+        assert found
+        assert found.source == f"data:image/gif;base64,{plain}"
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_very_large_image_is_not_shown(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnlog_inspect._image._LARGEST", 20)
+    data = GIF if kind is str else base64.b64decode(GIF)
+    found = image_in({"image": {"format": "gif", "source": {"bytes": data}}})
+    assert found
+    assert found.note.endswith("too large to show")
+    assert not found.source
+
+
 def test_text_and_files_are_no_images() -> None:
     for part in ({"type": "text", "text": "image"}, {"type": "file", "mediaType": "application/pdf", "data": "x"}, {}):
         assert image_in(part) is None
@@ -253,8 +274,8 @@ def test_a_message_without_known_parts_shows_its_entries() -> None:
     assert turns([{"role": "assistant", "content": "", "id": "x"}])[0].messages == []
 
 
-def test_deep_json_in_a_text_is_shown() -> None:
-    deep = "[" * 900 + "]" * 900
+@pytest.mark.parametrize("deep", ["[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900])
+def test_deep_json_in_a_text_is_shown(deep: str) -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": deep}}
     (turn,) = turns(
         [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": deep}]
@@ -263,11 +284,26 @@ def test_deep_json_in_a_text_is_shown() -> None:
     assert found.result
     for value in (found.arguments, *(part.value for part in found.result.content if isinstance(part, Data))):
         assert "…" in str(json_tree(value))
+    assert rendered("turns.html", visit=None, turns=[turn], write=False)
+    assert all(isinstance(text, str) for text in texts_of(Message.from_dict({"role": "tool", "content": deep})))
 
 
 def test_a_search_reads_calls_and_results() -> None:
     found = [text for message in FAILURES["langgraph"] for text in texts_of(Message.from_dict(message))]
     assert found == ["f()", "Error: no\n Please fix your mistakes."]
+
+
+def test_a_search_reads_the_whole_json_of_calls_and_results() -> None:
+    value = {"payment": [{"note": "word " * 3_000 + "needle"}], "more": list(range(60))}
+    call = {"id": "c", "function": {"name": "pay", "arguments": json.dumps(value)}}
+    for message in (
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": json.dumps(value)},
+        {"role": "user", "content": [{"type": "form", "value": value}]},
+    ):
+        (text,) = texts_of(Message.from_dict(message))
+        assert "needle" in text
+        assert "59" in text
 
 
 NAMES = re.findall(
@@ -283,7 +319,12 @@ WORDS = re.findall(
     function_call_output reasoning thinking request response user-prompt tool-return output-available error ai human""",
 )
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(WORDS) | st.binary(max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(st.characters(), max_size=5)  # with lone surrogates
+    | st.sampled_from([*WORDS, "http://\ud800"])
+    | st.binary(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
     max_leaves=20,
 )
@@ -292,6 +333,7 @@ values = st.recursive(
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), values, max_size=6), max_size=4))
 def test_no_message_breaks_the_page(messages: list[dict[str, Any]]) -> None:
     html = rendered("turns.html", visit=None, turns=turns(messages), write=False)
+    assert html.encode()
     assert html.count("<section") == html.count("</section>")
     assert html.count("<details") == html.count("</details>")
     for message in messages:
