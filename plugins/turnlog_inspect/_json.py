@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from markupsafe import Markup
@@ -21,6 +21,9 @@ _LONG: Final = 5_000
 
 _OPEN: Final = 12
 """The largest number of entries of a list or object that is open at first."""
+
+_SMALL: Final = 4
+"""As `_OPEN`, for a list or object deep in the tree; it must hold no others."""
 
 
 def json_tree(value: object) -> Markup:
@@ -65,13 +68,16 @@ def _shown(value: object, name: str | Markup, depth: int, budget: _Budget) -> It
         yield Markup('<div class="leaf">{}{}</div>').format(name, _leaf(value))
         return
     entries: Iterator[tuple[str | Markup, object]]
+    inner: Collection[object]
     if isinstance(value, dict):
         entries = ((Markup('<span class="key">{}</span>: ').format(visible(key)), one) for key, one in value.items())
+        inner = value.values()
         brief = "{} {}".format(len(value), "entry" if len(value) == 1 else "entries")
     else:
         entries = ((Markup('<span class="key">{}</span>: ').format(place), one) for place, one in enumerate(value))
+        inner = value
         brief = "{} {}".format(len(value), "item" if len(value) == 1 else "items")
-    is_open = depth < 2 and len(value) <= _OPEN
+    is_open = len(value) <= _OPEN if depth < 2 else len(value) <= _SMALL and not any(_is_nested(one) for one in inner)
     if depth:
         yield Markup("<details open>") if is_open else Markup("<details>")
         yield Markup('<summary>{}<span class="brief">{}</span></summary>').format(name, brief)
@@ -82,6 +88,10 @@ def _shown(value: object, name: str | Markup, depth: int, budget: _Budget) -> It
             break
         yield from _shown(one, key, depth + 1, budget)
     yield Markup("</div></details>") if depth else Markup("</div>")
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict | list) and bool(value)
 
 
 def _leaf(value: object) -> Markup:

@@ -740,7 +740,8 @@ def test_a_visitor_changes_only_their_own_sessions(place: Place) -> None:
         for action in ("fork", "rewind", "title", "erase"):
             assert ann.get(f"/change/{action}?id=s-000", X_User="ann").status == 404
             sent = {**form, "token": token[1], "text": "copy", "turn": "0"}
-            assert ann.post(f"/change/{action}", sent, X_User="ann").status in (404, 409), action  # as if it were missing
+            answer = ann.post(f"/change/{action}", sent, X_User="ann")
+            assert answer.status in (404, 409), action  # as if the session were missing
         assert bob.get("/session?id=s-000", X_User="bob").status == 200
 
 

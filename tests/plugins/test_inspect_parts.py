@@ -348,6 +348,10 @@ def test_json_is_escaped_folded_and_bounded() -> None:
     assert "<b>" not in html
     assert "&lt;/script&gt;" in html
     assert html.count("<details") == html.count("</details>") == 3
+    small = str(json_tree({"flights": [{"number": "HAT078", "date": "2024-05-20"}]}))
+    assert small.count("<details open>") == 2
+    large = str(json_tree({"flights": [dict.fromkeys("abcde", 1), {"a": {"b": 1}}]}))
+    assert large.count("<details>") == 2
     many = str(json_tree(list(range(100_000))))
     assert many.count("leaf") < 2_100
     assert "more in the raw view" in many
