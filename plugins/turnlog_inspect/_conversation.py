@@ -12,6 +12,7 @@ from turnlog import CorruptRecord, Message, Session, Turn
 from turnlog.rules import outline_of
 
 from ._json import json_line, json_text
+from ._langgraph import error_of
 from ._parts import Call, Data, Part, Result, Text, parts_of, unwrapped
 
 MOST: Final = 200
@@ -76,7 +77,7 @@ class ShownTurn:
         count: Number of messages.
         messages: The messages, by speaker.
         problems: The signs that something went wrong in it.
-        damage: The error of a damaged turn.
+        error: The error of a damaged turn, or of a task of LangGraph.
     """
 
     number: int
@@ -86,7 +87,7 @@ class ShownTurn:
     count: int = 0
     messages: list[Shown] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    damage: str = ""
+    error: str = ""
 
     @property
     def is_long(self) -> bool:
@@ -126,9 +127,9 @@ def conversation(turns: Iterable[Turn | CorruptRecord], *, whole: bool = False) 
 
 def _turn(turn: Turn | CorruptRecord, waiting: defaultdict[str, deque[Call]], *, whole: bool) -> ShownTurn:
     if isinstance(turn, CorruptRecord):
-        return ShownTurn(turn.turn or 0, state="damaged", damage=str(turn))
+        return ShownTurn(turn.turn or 0, state="damaged", error=str(turn))
     state = "interrupted" if turn.interrupted else "open" if turn.open else ""
-    shown = ShownTurn(turn.number, turn.time, turn.id, state, len(turn.messages))
+    shown = ShownTurn(turn.number, turn.time, turn.id, state, len(turn.messages), error=error_of(turn.messages))
     cut = 0 if whole else max(0, len(turn.messages) - MOST)
     for place, message in enumerate(turn.messages):
         if _FIRST <= place < _FIRST + cut:
@@ -167,7 +168,9 @@ def _add(shown: list[Shown], message: Message, waiting: defaultdict[str, deque[C
 
 def _problems(turn: ShownTurn) -> Iterator[Problem]:
     if turn.state == "damaged":
-        yield Problem(turn.number, "damaged", turn.damage)
+        yield Problem(turn.number, "damaged", turn.error)
+    elif turn.error:
+        yield Problem(turn.number, "a task failed", turn.error)
     for part in turn.parts:
         if isinstance(part, Call):
             if part.result is None and turn.state != "open":

@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -161,6 +162,21 @@ def test_calls_without_results_refusals_interruptions_and_damage_are_problems() 
     interrupted = turns([call], open=True, interrupted=True)
     assert problems(interrupted) == [(0, "f: no result", ""), (0, "interrupted", "")]
     assert conversation([CorruptRecord("broken", turn=4)])[0].problems == [(4, "damaged", "turn 4: broken")]
+
+
+def test_the_error_of_a_langgraph_task_is_a_problem() -> None:
+    writes = {"role": "writes", "content": "messages, __error__", "channels": ["messages", "__error__"]}
+    good = ["msgpack", msgspec.msgpack.encode("ConnectionError('refused')")]
+    (turn,) = turns([writes, {"role": "values", "content": "9 bytes", "values": [["null", b""], good]}])
+    assert problems([turn]) == [(0, "a task failed", "ConnectionError('refused')")]
+    assert "ConnectionError" in rendered("turns.html", visit=None, turns=[turn], write=False).partition("<section")[0]
+    for odd in (["msgpack", b"\xc1"], ["pickle", b"x"], ["msgpack", b"\x01"], ["msgpack"], 5, ["msgpack", "x"]):
+        (turn,) = turns([writes, {"role": "values", "content": "9 bytes", "values": [["null", b""], odd]}])
+        assert turn.error == "The error of the task cannot be shown."
+    for other in ([], None, [["null", b""]]):
+        (turn,) = turns([{**writes, "channels": ["messages"]}, {"role": "values", "content": "", "values": other}])
+        assert not turn.error
+    assert not turns([writes])[0].error
 
 
 def test_two_calls_with_one_id_get_their_results_in_order() -> None:
