@@ -50,7 +50,7 @@ MAY_IMPORT = {
     "turnlog_claude_agent_sdk": {"anyio", "claude_agent_sdk", "turnlog"},
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
-    "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "starlette", "turnlog", "uvicorn"},
+    "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "msgspec", "starlette", "turnlog", "uvicorn"},
     "turnlog_langgraph": {"langchain_core", "langgraph", "turnlog"},
     "turnlog_memory": {"turnlog"},
     "turnlog_metrics": {"cyclopts", "prometheus_client", "rich", "turnlog"},
