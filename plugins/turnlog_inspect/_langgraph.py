@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 
@@ -17,7 +17,8 @@ def error_of(messages: Sequence[Message]) -> str:
     """Return the error of the task whose writes are these messages of a turn; empty if they are no such writes."""
     if len(messages) < 2 or messages[0].role != "writes":
         return ""
-    channels, values = messages[0].get("channels"), messages[1].get("values")
+    channels: Any = messages[0].get("channels")
+    values: Any = messages[1].get("values")
     if not isinstance(channels, list) or _CHANNEL not in channels or not isinstance(values, list):
         return ""
     try:
