@@ -11,6 +11,7 @@ import subprocess
 import tempfile
 import threading
 import time
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Self
@@ -47,6 +48,8 @@ class Chromium:
         os.close(theirs_out)
         self._answers: SimpleQueue[dict[str, Any]] = SimpleQueue()
         self._number = 0
+        self._session = ""
+        self._events: list[dict[str, Any]] | None = None
         threading.Thread(target=self._listen, daemon=True).start()
 
     def __enter__(self) -> Self:
@@ -117,6 +120,20 @@ class Chromium:
             time.sleep(0.05)
         return value
 
+    @contextlib.contextmanager
+    def watch(self, methods: Collection[str]) -> Iterator[list[dict[str, Any]]]:
+        """Yield a list, which holds the page's events of these DevTools methods at the end of the block."""
+        for domain in sorted({method.partition(".")[0] for method in methods}):
+            self._ask(f"{domain}.enable", session=self._session)
+        seen: list[dict[str, Any]] = []
+        self._events = []
+        try:
+            yield seen
+        finally:
+            self.run("0")  # the browser has sent all earlier events when it answers
+            seen += [event for event in self._events if event["method"] in methods]
+            self._events = None
+
     def _ask(self, method: str, *, session: str | None = None, **parameters: object) -> dict[str, Any]:
         self._number += 1
         question: dict[str, object] = {"id": self._number, "method": method, "params": parameters}
@@ -125,7 +142,8 @@ class Chromium:
         os.write(self._write, json.dumps(question).encode() + b"\0")
         try:
             while (answer := self._answers.get(timeout=_SECONDS)).get("id") != self._number:
-                pass  # an event
+                if self._events is not None and answer.get("sessionId") == self._session:
+                    self._events.append(answer)
         except Empty:
             raise RuntimeError(f"no answer to {method}") from None
         if "result" not in answer:

@@ -23,8 +23,7 @@ WORDS = {
     r"async (with|for)\b": r"\1",
     r"await ": "",
     re.escape("The model, an async function or an async generator (`Model`)."): (
-        "The model, a function or a generator, plain or async (`turnlog.sync.Model`).  Plain ones run in the\n"
-        "    thread that calls the pipeline."
+        "A function or a generator, plain or async (`turnlog.sync.Model`).  Plain ones run in the caller's thread."
     ),
     re.escape("Any number of tasks and processes"): "Any number of threads and processes",
 }

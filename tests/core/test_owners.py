@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -21,7 +19,6 @@ from turnlog import (
     Query,
     SessionNotFound,
     Store,
-    open_store,
     user,
 )
 from turnlog_memory import MemoryBackend
@@ -59,40 +56,6 @@ async def test_what_was_given_away_meanwhile_is_not_erased(everywhere: bool) -> 
         interposed = Store(Interposed(store.backend, "bob"))
         assert (await interposed.erase_owner("alice", all_namespaces=everywhere)).sessions == 1
         assert [message.text for message in await store.load("s")] == ["now bob's"]
-
-
-async def test_two_erasures_while_others_write_touch_no_other_owner(tmp_path: Path) -> None:
-    """Two stores erase and export an owner in all namespaces, while a third one writes sessions of both owners."""
-    url = f"sqlite:///{tmp_path}/t.db"
-    async with open_store(url) as writer, open_store(url) as first, open_store(url) as second:
-        done = asyncio.Event()
-
-        async def write() -> None:
-            for number in range(40):
-                view = writer.within(f"n{number % 4}")
-                await view.append(f"bob{number}", [user("bob's")], owner="bob")
-                await view.append(f"ann{number}", [user("ann's")], owner="ann")
-                if number % 5 == 0:
-                    await view.merge_metadata(f"ann{number}", owner="bob")  # perhaps after its erasure
-            done.set()
-
-        async def erase(store: Store) -> int:
-            count = 0
-            while not done.is_set():
-                count += (await store.erase_owner("ann", all_namespaces=True)).sessions
-            return count + (await store.erase_owner("ann", all_namespaces=True)).sessions
-
-        async def export() -> None:
-            while not done.is_set():
-                async for session in second.export_owner("bob", all_namespaces=True):
-                    assert session.info.owner == "bob"
-
-        _, erased, more, _ = await asyncio.gather(write(), erase(first), erase(second), export())
-        left = [info async for info in first.sessions(all_namespaces=True)]
-        assert {info.owner for info in left} == {"bob"}
-        given = {f"ann{number}" for number in range(0, 40, 5)}
-        assert given | {f"bob{number}" for number in range(40)} == {info.key.session for info in left}
-        assert erased + more >= 32, "those that were not given to bob"
 
 
 async def test_the_traces_of_all_namespaces_are_reported() -> None:

@@ -1,7 +1,8 @@
-"""Pages of a prefix in SQLite: few and many sessions with it, and the ways to read a damaged table."""
+"""Pages of a prefix and of all namespaces in SQLite: many sessions, damaged tables, and concurrent erasures."""
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from itertools import product
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from turnlog import CorruptRecord, Key, Query, Store, user
+from turnlog import CorruptRecord, Key, Query, Store, open_store, user
 from turnlog_sql import _operations
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -60,3 +61,37 @@ async def test_all_ways_to_read_a_page_find_the_same_sessions(
         assert [len(page) for page in await listed(store, prefix="a")] == [2, 2, 2], "the damaged one is not asked for"
         damage = (await store.list_sessions(prefix="b")).damaged
         assert [error.key for error in damage] == [Key("default", "b")]
+
+
+async def test_two_erasures_while_others_write_touch_no_other_owner(tmp_path: Path) -> None:
+    """Two stores erase and export an owner in all namespaces, while a third one writes sessions of both owners."""
+    url = f"sqlite:///{tmp_path}/t.db"
+    async with open_store(url) as writer, open_store(url) as first, open_store(url) as second:
+        done = asyncio.Event()
+
+        async def write() -> None:
+            for number in range(40):
+                view = writer.within(f"n{number % 4}")
+                await view.append(f"bob{number}", [user("bob's")], owner="bob")
+                await view.append(f"ann{number}", [user("ann's")], owner="ann")
+                if number % 5 == 0:
+                    await view.merge_metadata(f"ann{number}", owner="bob")  # perhaps after its erasure
+            done.set()
+
+        async def erase(store: Store) -> int:
+            count = 0
+            while not done.is_set():
+                count += (await store.erase_owner("ann", all_namespaces=True)).sessions
+            return count + (await store.erase_owner("ann", all_namespaces=True)).sessions
+
+        async def export() -> None:
+            while not done.is_set():
+                async for session in second.export_owner("bob", all_namespaces=True):
+                    assert session.info.owner == "bob"
+
+        _, erased, more, _ = await asyncio.gather(write(), erase(first), erase(second), export())
+        left = [info async for info in first.sessions(all_namespaces=True)]
+        assert {info.owner for info in left} == {"bob"}
+        given = {f"ann{number}" for number in range(0, 40, 5)}
+        assert given | {f"bob{number}" for number in range(40)} == {info.key.session for info in left}
+        assert erased + more >= 32, "those that were not given to bob"

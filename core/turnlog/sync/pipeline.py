@@ -27,8 +27,7 @@ class Pipeline(Wrapper[AsyncPipeline]):
 
     Args:
         store: The store; it must be open.
-        model: The model, a function or a generator, plain or async (`turnlog.sync.Model`).  Plain ones run in the
-        thread that calls the pipeline.
+        model: A function or a generator, plain or async (`turnlog.sync.Model`).  Plain ones run in the caller's thread.
         window: The part of the history that the model receives; None: `Window(messages=20)`.
         counter: Counts tokens for `Window(tokens=...)`; by default an estimate.  If the model reports its usage, the
             pipeline corrects estimates by it.  The counter receives the option `model`, if that is a text.
