@@ -54,9 +54,7 @@ class Guard:
             response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
             return response
         if not self._fits(request.cookies.get(self._cookie, "")):
-            return _refusal(
-                "The token, or its cookie, is missing. Open the URL that the inspector printed in a client that keeps cookies."
-            )
+            return _refusal("The token or its cookie is missing. Open the printed URL in a client that keeps cookies.")
         return None
 
     def _fits(self, token: str) -> bool:
