@@ -101,6 +101,10 @@ class Chromium:
         """Return the visible part of the page as PNG."""
         return base64.b64decode(self._ask("Page.captureScreenshot", session=self._session, format="png")["data"])
 
+    def forget(self) -> None:
+        """Remove all cookies."""
+        self._ask("Network.clearBrowserCookies", session=self._session)
+
     def press(self, key: str) -> None:
         """Press and release a key, such as `j`."""
         for kind in ("keyDown", "keyUp"):

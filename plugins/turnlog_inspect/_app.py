@@ -65,9 +65,10 @@ def inspector(*, authorize: Authorize, write: bool = False) -> Starlette:
     restart the time to live of a session.
 
     Args:
-        authorize: Returns the store that a visitor may see, for each request: `store`, which also shows its other
-            namespaces; `store.within(name)`, one namespace and those nested in it; `store.for_owner(name)`, the
-            sessions of one owner; None: nothing (status 403).  It may be an async function.
+        authorize: Returns the store that a visitor may see: `store`, which also shows its other namespaces;
+            `store.within(name)`, one namespace and those nested in it; `store.for_owner(name)`, the sessions of one
+            owner; None: nothing (status 403).  It is called for each request, and again for each read of an open page,
+            and may be an async function.
         write: Let visitors fork, rewind, rename and erase the sessions that they may see.
     """
     site = Site(authorize, write)

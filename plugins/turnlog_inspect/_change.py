@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from starlette.exceptions import HTTPException
 from starlette.responses import RedirectResponse, Response
 
-from turnlog import SessionInfo, Version
+from turnlog import Conflict, InvalidInput, SessionInfo, Version
 
 from ._text import title_of
 from ._visit import Visit, number_in
@@ -45,7 +45,11 @@ async def _rewind(request: _Request) -> str:
 
 
 async def _title(request: _Request) -> str:
-    await request.visit.view.merge_metadata(request.id, {"title": request.text or None}, expect=request.version.session)
+    """Set the title, unless the metadata have changed.  Turns may have been added: the session may be in use."""
+    now, seen = (await request.visit.view.info(request.id)).version, request.version
+    if (now.epoch, now.stamp) != (seen.epoch, seen.stamp):
+        raise Conflict(f"the metadata of session {request.id!r} have changed since the page was loaded: load it again")
+    await request.visit.view.merge_metadata(request.id, {"title": request.text or None}, expect=now.exact)
     return request.visit.href("/session", id=request.id)
 
 
@@ -69,6 +73,9 @@ async def ask(visit: Visit) -> Response:
     action = _known(visit)
     info = await visit.view.info(visit.needed("id"))
     turn = visit.number("turn")
+    last = info.turns - 1 if action == "rewind" else info.turns
+    if turn is not None and not info.first <= turn <= last:
+        raise InvalidInput(f"session {info.key.session!r} has no turn {turn}: open the page from the conversation")
     return visit.page(
         "change.html",
         action=action,

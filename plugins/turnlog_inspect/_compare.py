@@ -31,7 +31,8 @@ async def show_comparison(visit: Visit) -> Response:
     for session, turns in zip(sessions, (ours, theirs), strict=True):
         # from the first turn on, because a call may be in an earlier turn than its result
         shown = await asyncio.to_thread(conversation, turns[: begin + TURNS])
-        sides.append({"info": session.info, "turns": turns_markup(None, shown[begin:]), "count": len(turns)})
+        html = await asyncio.to_thread(turns_markup, None, shown[begin:])
+        sides.append({"info": session.info, "turns": html, "count": len(turns)})
     return visit.page(
         "compare.html",
         sides=sides,

@@ -11,10 +11,11 @@ from typing import Final, NamedTuple
 from turnlog import CorruptRecord, Message, Session, Turn
 from turnlog.rules import outline_of
 
-from ._json import json_line
+from ._json import json_line, json_text
+from ._langgraph import error_of
 from ._parts import Call, Data, Part, Result, Text, parts_of, unwrapped
 
-_MOST: Final = 200
+MOST: Final = 200
 """The largest number of messages of a turn that a page shows at first: its first 20, and its last 180."""
 
 _FIRST: Final = 20
@@ -76,7 +77,7 @@ class ShownTurn:
         count: Number of messages.
         messages: The messages, by speaker.
         problems: The signs that something went wrong in it.
-        damage: The error of a damaged turn.
+        error: The error of a damaged turn, or of a task of LangGraph.
     """
 
     number: int
@@ -86,7 +87,12 @@ class ShownTurn:
     count: int = 0
     messages: list[Shown] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
-    damage: str = ""
+    error: str = ""
+
+    @property
+    def is_long(self) -> bool:
+        """Whether a page leaves out messages of the turn at first."""
+        return self.count > MOST
 
     @property
     def parts(self) -> Iterator[Part]:
@@ -121,10 +127,10 @@ def conversation(turns: Iterable[Turn | CorruptRecord], *, whole: bool = False) 
 
 def _turn(turn: Turn | CorruptRecord, waiting: defaultdict[str, deque[Call]], *, whole: bool) -> ShownTurn:
     if isinstance(turn, CorruptRecord):
-        return ShownTurn(turn.turn or 0, state="damaged", damage=str(turn))
+        return ShownTurn(turn.turn or 0, state="damaged", error=str(turn))
     state = "interrupted" if turn.interrupted else "open" if turn.open else ""
-    shown = ShownTurn(turn.number, turn.time, turn.id, state, len(turn.messages))
-    cut = 0 if whole else max(0, len(turn.messages) - _MOST)
+    shown = ShownTurn(turn.number, turn.time, turn.id, state, len(turn.messages), error=error_of(turn.messages))
+    cut = 0 if whole else max(0, len(turn.messages) - MOST)
     for place, message in enumerate(turn.messages):
         if _FIRST <= place < _FIRST + cut:
             continue
@@ -162,7 +168,9 @@ def _add(shown: list[Shown], message: Message, waiting: defaultdict[str, deque[C
 
 def _problems(turn: ShownTurn) -> Iterator[Problem]:
     if turn.state == "damaged":
-        yield Problem(turn.number, "damaged", turn.damage)
+        yield Problem(turn.number, "damaged", turn.error)
+    elif turn.error:
+        yield Problem(turn.number, "a task failed", turn.error)
     for part in turn.parts:
         if isinstance(part, Call):
             if part.result is None and turn.state != "open":
@@ -194,13 +202,20 @@ def texts_of(message: Message) -> Iterator[str]:
         if isinstance(part, Text):
             yield part.text
         elif isinstance(part, Call):
-            yield f"{part.name}({json_line(part.arguments, 10_000)})"
-            continue
+            yield f"{part.name}({_searched(part.arguments) if part.arguments else ''})"
         elif isinstance(part, Data):
-            yield json_line(part.value, 10_000)
+            yield _searched(part.value)
         elif isinstance(part, Result):
             for one in part.content:
                 if isinstance(one, Text):
                     yield one.text
                 elif isinstance(one, Data):
-                    yield json_line(one.value, 10_000)
+                    yield _searched(one.value)
+
+
+def _searched(value: object) -> str:
+    """Return the whole text of a value of JSON; only its beginning if it is too deep to be written as JSON."""
+    try:
+        return json_text(value)
+    except RecursionError:
+        return json_line(value)

@@ -39,8 +39,7 @@ async def _pieces(session: Session) -> AsyncGenerator[str, None]:
     begin, _, end = page.partition(_END)
     yield begin
     for turn in turns:
-        yield turns_markup(None, [turn])
-        await asyncio.sleep(0)
+        yield await asyncio.to_thread(turns_markup, None, [turn])
     yield end
 
 

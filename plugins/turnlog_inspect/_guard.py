@@ -54,7 +54,7 @@ class Guard:
             response.set_cookie(self._cookie, self._token, httponly=True, samesite="strict")
             return response
         if not self._fits(request.cookies.get(self._cookie, "")):
-            return _refusal("The token is missing. Use the first URL that the inspector printed.")
+            return _refusal("The token or its cookie is missing. Open the printed URL in a client that keeps cookies.")
         return None
 
     def _fits(self, token: str) -> bool:

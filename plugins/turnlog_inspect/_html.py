@@ -37,8 +37,8 @@ def prepare() -> None:
 
 
 def rendered(template: str, **values: object) -> str:
-    """Return the text of a template.  Every value is escaped, except `Markup`."""
-    return _environment.get_template(template).render(**values)
+    """Return the text of a template.  Every value is escaped, except `Markup`; lone surrogates become `?`."""
+    return _environment.get_template(template).render(**values).encode("utf-8", "replace").decode()
 
 
 def markup(template: str, **values: object) -> Markup:

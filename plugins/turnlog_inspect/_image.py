@@ -15,6 +15,9 @@ _TYPES: Final = ((b"\x89PNG\r\n\x1a\n", "png"), (b"\xff\xd8\xff", "jpeg"), (b"GI
 _LARGEST: Final = 8_000_000
 """The largest image that a page holds, in characters of base64."""
 
+_URL_SAFE: Final = str.maketrans("-_", "+/")
+"""The two characters in which the URL-safe base64 of pydantic and Gemini differs from the plain one."""
+
 _HOLDERS: Final = ("source", "image", "image_url", "inlineData", "inline_data", "fileData", "file_data")
 _MEDIA: Final = ("media_type", "mediaType", "mime_type", "mimeType", "format")
 _DATA: Final = ("data", "bytes", "base64", "image_url", "url", "image", "fileUri", "file_uri", "result")
@@ -66,9 +69,11 @@ def _shown(data: str | bytes, media: str) -> Image:
         if len(data) > _LARGEST:
             return Image(note=f"image of {size_of(len(data) * 3 // 4)}, too large to show")
         try:
-            found = base64.b64decode(data, validate=True)
+            found = base64.b64decode("".join(data.split()).translate(_URL_SAFE), validate=True)
         except (binascii.Error, ValueError):
             return Image(note="image that cannot be decoded")
+    elif len(data) > _LARGEST * 3 // 4:
+        return Image(note=f"image of {size_of(len(data))}, too large to show")
     else:
         found = data
     kind = next((kind for start, kind in _TYPES if found.startswith(start)), "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Final
 
 from markupsafe import Markup
@@ -22,6 +22,9 @@ _LONG: Final = 5_000
 _OPEN: Final = 12
 """The largest number of entries of a list or object that is open at first."""
 
+_SMALL: Final = 4
+"""As `_OPEN`, for a list or object deep in the tree; it must hold no others."""
+
 
 def json_tree(value: object) -> Markup:
     """Return HTML for a value of JSON, which may hold bytes.  Lists and objects can be folded."""
@@ -32,15 +35,24 @@ def json_line(value: object, length: int = 100) -> str:
     """Return the beginning of a value of JSON on one line; an object as its entries, without braces."""
     if isinstance(value, str):
         return line(value, length)
-    if isinstance(value, dict) and len(value) <= 50:
-        entries = (f"{name}: {json_line(one, 40)}" for name, one in value.items())
-        return line(", ".join(entries), length)
     if isinstance(value, list) and len(value) > 50:
         return f"{len(value):,} items"
     try:
-        return line(json.dumps(value, ensure_ascii=False, default=_described)[: 8 * length], length)
+        if isinstance(value, dict) and len(value) <= 50:
+            entries = (f"{name}: {json_line(one, 40)}" for name, one in value.items())
+            return line(", ".join(entries), length)
+        return line(json_text(value)[: 8 * length], length)
     except (ValueError, RecursionError):
         return "…"
+
+
+def json_text(value: object) -> str:
+    """Return a value of JSON as JSON, with descriptions of bytes; a string as it is.
+
+    Raises:
+        RecursionError: The value is too deep.
+    """
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=_described)
 
 
 class _Budget:
@@ -56,13 +68,16 @@ def _shown(value: object, name: str | Markup, depth: int, budget: _Budget) -> It
         yield Markup('<div class="leaf">{}{}</div>').format(name, _leaf(value))
         return
     entries: Iterator[tuple[str | Markup, object]]
+    inner: Collection[object]
     if isinstance(value, dict):
         entries = ((Markup('<span class="key">{}</span>: ').format(visible(key)), one) for key, one in value.items())
+        inner = value.values()
         brief = "{} {}".format(len(value), "entry" if len(value) == 1 else "entries")
     else:
         entries = ((Markup('<span class="key">{}</span>: ').format(place), one) for place, one in enumerate(value))
+        inner = value
         brief = "{} {}".format(len(value), "item" if len(value) == 1 else "items")
-    is_open = depth < 2 and len(value) <= _OPEN
+    is_open = len(value) <= _OPEN if depth < 2 else len(value) <= _SMALL and not any(_is_nested(one) for one in inner)
     if depth:
         yield Markup("<details open>") if is_open else Markup("<details>")
         yield Markup('<summary>{}<span class="brief">{}</span></summary>').format(name, brief)
@@ -73,6 +88,10 @@ def _shown(value: object, name: str | Markup, depth: int, budget: _Budget) -> It
             break
         yield from _shown(one, key, depth + 1, budget)
     yield Markup("</div></details>") if depth else Markup("</div>")
+
+
+def _is_nested(value: object) -> bool:
+    return isinstance(value, dict | list) and bool(value)
 
 
 def _leaf(value: object) -> Markup:

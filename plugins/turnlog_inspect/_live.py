@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncGenerator
 from typing import Final
 
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from turnlog import HistoryRegressed, Session, SessionInfo, SessionNotFound, TurnlogError, Version
 
 from ._conversation import conversation
 from ._parts import Result
-from ._reading import TURNS, beginning_at, newest
+from ._reading import TURNS, Window, beginning_at, newest
 from ._session import turns_markup
 from ._stream import Event, EventStream, pause
 from ._text import size_of, time_of
@@ -33,6 +35,7 @@ async def follow(visit: Visit) -> Response:
 async def _changes(visit: Visit, session_id: str, since: Version) -> AsyncGenerator[Event, None]:
     while True:
         try:
+            visit = await visit.again()
             found = await _after(visit, session_id, since)
             if found.version == since:
                 yield Event()  # if the browser has disconnected, this ends the stream
@@ -41,6 +44,9 @@ async def _changes(visit: Visit, session_id: str, since: Version) -> AsyncGenera
                 yield Event("changed", await _change(visit, found), str(since))
         except SessionNotFound:
             yield Event("gone", "The session was erased, or has expired.")
+            return
+        except HTTPException as error:
+            yield Event("gone", error.detail)
             return
         except TurnlogError as error:
             yield Event("failed", f"The session cannot be read now: {type(error).__name__}.")
@@ -64,8 +70,13 @@ async def _change(visit: Visit, found: Session) -> dict[str, object]:
             window = await beginning_at(visit.view, found.info.key.session, max(begin - _EARLIER, found.info.first))
     else:
         window = await newest(visit.view, found.info.key.session)
-    turns = [[turn.number, turns_markup(visit, [turn])] for turn in conversation(window.turns)]
+    turns = await asyncio.to_thread(_rendered, visit, window)
     return {"replace": not continues, "turns": turns, "facts": _facts(window.info)}
+
+
+def _rendered(visit: Visit, window: Window) -> list[tuple[int, str]]:
+    """Return the number and the HTML of each turn.  Large messages take seconds: call this in a thread."""
+    return [(turn.number, turns_markup(visit, [turn])) for turn in conversation(window.turns)]
 
 
 def _facts(info: SessionInfo) -> dict[str, str]:

@@ -87,7 +87,12 @@ async def _measurements(visit: Visit) -> AsyncGenerator[Event, None]:
     measured: list[Measurement] = []
     while True:
         try:
+            visit = await visit.again()
+            _check(visit)
             measured = [*measured[-_KEPT + 1 :], await _measure(visit)]
+        except HTTPException as error:
+            yield Event("gone", error.detail)
+            return
         except TurnlogError as error:
             yield Event("failed", f"The store cannot be measured now: {type(error).__name__}.")
         else:

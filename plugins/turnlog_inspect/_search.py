@@ -9,9 +9,9 @@ from typing import Final, NamedTuple
 
 from starlette.responses import Response
 
-from turnlog import CorruptRecord, InvalidInput, SessionInfo, SessionNotFound, TurnlogError
+from turnlog import CorruptRecord, InvalidInput, SessionInfo, SessionNotFound, Turn, TurnlogError
 
-from ._conversation import texts_of, turns_of
+from ._conversation import MOST, texts_of, turns_of
 from ._html import rendered
 from ._list import namespaces_of
 from ._stream import Event, EventStream
@@ -32,9 +32,18 @@ _STEP: Final = 50
 
 
 class Hit(NamedTuple):
-    """A message that contains the text."""
+    """A message that contains the text.
+
+    Attributes:
+        turn: The number of its turn.
+        is_long: Whether a page leaves out messages of the turn at first.
+        before: The text before the match.
+        found: The match.
+        after: The text after the match.
+    """
 
     turn: int
+    is_long: bool
     before: str
     found: str
     after: str
@@ -88,23 +97,26 @@ async def _in_session(visit: Visit, info: SessionInfo, wanted: re.Pattern[str]) 
             session = await visit.view.session(info.key.session, last=_AT_ONCE, before=before, touch=False)
         except (CorruptRecord, SessionNotFound):  # damaged, or erased since the list was read
             return
-        turns = [*turns_of(session)]
-        for turn in turns:
+        for turn in turns_of(session):
             if not isinstance(turn, CorruptRecord):
-                for message in turn.messages:
-                    for hit in _in_texts(turn.number, texts_of(message), wanted):
-                        yield hit
+                for hit in await asyncio.to_thread(_in_turn, turn, wanted):
+                    yield hit
         if not session.records:
             return
         before = session.records[0].number
 
 
-def _in_texts(turn: int, texts: Iterator[str], wanted: re.Pattern[str]) -> Iterator[Hit]:
-    """Yield a hit if one of the texts of a message matches."""
+def _in_turn(turn: Turn, wanted: re.Pattern[str]) -> list[Hit]:
+    """Return a hit for each message with a text that matches.  Large messages take long: call this in a thread."""
+    found = (_in_texts(turn, texts_of(message), wanted) for message in turn.messages)
+    return [hit for hit in found if hit]
+
+
+def _in_texts(turn: Turn, texts: Iterator[str], wanted: re.Pattern[str]) -> Hit | None:
     for text in texts:
         if place := wanted.search(text):
             start, end = max(0, place.start() - _AROUND), min(len(text), place.end() + _AROUND)
             before = f"{'… ' if start else ''}{text[start : place.start()]}"
             after = f"{text[place.end() : end]}{' …' if end < len(text) else ''}"
-            yield Hit(turn, before, place[0], after)
-            return
+            return Hit(turn.number, len(turn.messages) > MOST, before, place[0], after)
+    return None

@@ -30,7 +30,7 @@ async def show_session(visit: Visit) -> Response:
         window = await newest(visit.view, session_id, before=before)
     else:
         window = await beginning_at(visit.view, session_id, turn, most=1 if is_whole else TURNS)
-    shown = conversation(window.turns, whole=is_whole)
+    shown, turns = await asyncio.to_thread(_rendered, visit, window, whole=is_whole)
     problems = [problem for one in shown for problem in one.problems]
     return visit.page(
         "session.html",
@@ -38,8 +38,9 @@ async def show_session(visit: Visit) -> Response:
         window=window,
         metadata=to_json(dict(window.info.metadata)),
         earlier=earlier_markup(visit, window),
-        turns=turns_markup(visit, shown),
+        turns=turns,
         problems=problems,
+        has_more=window.has_earlier or window.next is not None or (not is_whole and any(one.is_long for one in shown)),
         stored=await stored_form(visit.view, window),
         missing=turn if turn is not None and (not window.turns or window.first != turn) else None,
         is_live=turn is None and before is None,
@@ -50,8 +51,14 @@ async def show_session(visit: Visit) -> Response:
 async def show_turns(visit: Visit) -> Response:
     """Return the turns before a turn, for a page that has the turns from this turn on."""
     window = await newest(visit.view, visit.needed("id"), before=visit.number("before"))
-    body = Markup("").join([earlier_markup(visit, window), turns_markup(visit, conversation(window.turns))])
-    return HTMLResponse(body)
+    _, turns = await asyncio.to_thread(_rendered, visit, window)
+    return HTMLResponse(Markup("").join([earlier_markup(visit, window), turns]))
+
+
+def _rendered(visit: Visit, window: Window, *, whole: bool = False) -> tuple[list[ShownTurn], Markup]:
+    """Return turns and their HTML.  Large messages take seconds: call this in a thread."""
+    shown = conversation(window.turns, whole=whole)
+    return shown, turns_markup(visit, shown)
 
 
 async def show_problems(visit: Visit) -> Response:
@@ -59,7 +66,13 @@ async def show_problems(visit: Visit) -> Response:
     session = await whole(visit.view, visit.needed("id"))
     turns = await asyncio.to_thread(lambda: conversation(turns_of(session), whole=True))
     found = [problem for turn in turns for problem in turn.problems]
-    return visit.page("problems.html", info=session.info, problems=found[:_MOST], more=max(0, len(found) - _MOST))
+    return visit.page(
+        "problems.html",
+        info=session.info,
+        problems=found[:_MOST],
+        more=max(0, len(found) - _MOST),
+        long={turn.number for turn in turns if turn.is_long},
+    )
 
 
 def turns_markup(visit: Visit | None, turns: Sequence[ShownTurn]) -> Markup:

@@ -82,6 +82,6 @@ def counted(number: int, noun: str) -> str:
 
 
 def title_of(metadata: Mapping[str, object]) -> str:
-    """Return the metadata `title` of a session; empty if it is not text."""
+    """Return the metadata `title` of a session; empty if it is blank, or not text."""
     title = metadata.get("title")
-    return title if isinstance(title, str) else ""
+    return title.strip() if isinstance(title, str) else ""

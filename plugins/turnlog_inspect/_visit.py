@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import re
 import secrets
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
-from urllib.parse import parse_qsl, urlsplit
+from urllib.parse import parse_qsl
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -24,6 +25,9 @@ Authorize: TypeAlias = Callable[[Request], Store | Awaitable[Store | None] | Non
 
 _COOKIE: Final = "turnlog-inspect-form"
 """The cookie with the token that each form repeats.  Another site cannot read it."""
+
+_TOKEN: Final = re.compile(r"[A-Za-z0-9_-]{32}")
+"""A token of 24 bytes in base64; a page sets no other cookie."""
 
 _LONGEST: Final = 64 * 1024
 """The largest form, in bytes."""
@@ -65,7 +69,8 @@ class Visit:
             if not self.sees_namespaces:
                 raise InvalidInput("this page shows the sessions of one owner in one namespace: leave out namespace=")
             self.view = store.within(self.namespace)
-        self._form_token = request.cookies.get(_COOKIE) or secrets.token_urlsafe(24)
+        kept = request.cookies.get(_COOKIE, "")
+        self._form_token = kept if _TOKEN.fullmatch(kept) else secrets.token_urlsafe(24)
 
     @property
     def sees_namespaces(self) -> bool:
@@ -115,6 +120,10 @@ class Visit:
             response.set_cookie(_COOKIE, self._form_token, httponly=True, samesite="lax", secure=is_secure)
         return response
 
+    async def again(self) -> Visit:
+        """Return the same visit, authorized again: a stream may last longer than the permission of its visitor."""
+        return await visit_of(self.request, self.site)
+
     async def form(self) -> dict[str, str]:
         """Return the form of a request, which must come from a page of this inspector.
 
@@ -123,8 +132,8 @@ class Visit:
         """
         if not self.site.write:
             raise HTTPException(403, "This inspector is read-only. To change sessions, start it with --write.")
-        origin = self.request.headers.get("origin", "")
-        if urlsplit(origin).netloc != self.request.headers.get("host"):
+        origin, host = self.request.headers.get("origin"), self.request.headers.get("host")
+        if origin not in (f"http://{host}", f"https://{host}"):
             raise HTTPException(403, "This request does not come from a page of the inspector.")
         body = b""
         async for piece in self.request.stream():

@@ -97,3 +97,12 @@ async def test_a_store_with_sessions_is_refused(tmp_path: Path) -> None:
     assert done.returncode == 2, done.stderr
     assert "this store holds session 'alice' in namespace 'shop'" in done.stderr
     assert done.stdout == ""
+
+
+def test_a_run_that_ends_early_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from turnlog_memory import MemoryBackend\n"
+    source += "class Stops(MemoryBackend):\n    async def delete(self, *a, **k):\n        raise KeyboardInterrupt\n"
+    install(monkeypatch, tmp_path, "turnlog-stops", {"turnlog.backends": {"stops": "stops:Stops"}}, stops=source)
+    done = verify("stops://", tmp_path, str(tmp_path / "site-turnlog-stops"))
+    assert done.returncode == 1
+    assert "INCOMPLETE: the tests ended after " in done.stdout

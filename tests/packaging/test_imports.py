@@ -56,7 +56,7 @@ MAY_IMPORT = {
     "turnlog_cli": {"cyclopts", "rich", "turnlog"},
     "turnlog_compression": {"cyclopts", "msgspec", "rich", "turnlog", "zstandard"},
     "turnlog_google_adk": {"google", "turnlog"},
-    "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "starlette", "turnlog", "uvicorn"},
+    "turnlog_inspect": {"cyclopts", "jinja2", "markupsafe", "msgspec", "starlette", "turnlog", "uvicorn"},
     "turnlog_langgraph": {"langchain_core", "langgraph", "turnlog"},
     "turnlog_llama_index": {"llama_index", "turnlog"},
     "turnlog_memory": {"turnlog"},

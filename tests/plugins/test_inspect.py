@@ -193,6 +193,34 @@ def test_problems_in_all_turns_are_found(visitor: Visitor) -> None:
     assert "There are no signs of a fault in 100 turns." in shown(visitor.page("/session/problems?id=long"))
 
 
+def test_a_problem_in_a_message_that_a_page_leaves_out_is_found(visitor: Visitor) -> None:
+    async def write(store: Store) -> None:
+        call = {"id": "c", "function": {"name": "look_up", "arguments": "{}"}}
+        failed = [assistant(None, tool_calls=[call]), tool("Error: no", tool_call_id="c")]
+        await store.append("hidden", [*[user("x")] * 100, *failed, *[user("x")] * 400])
+
+    visitor.place.change(write)
+    problems = visitor.page("/session/problems?id=hidden")
+    assert 'href="/session?id=hidden&amp;turn=0&amp;whole=1#turn-0"' in problems
+
+
+def test_odd_text_breaks_no_page(visitor: Visitor) -> None:
+    async def write(store: Store) -> None:
+        url = "http://example.com/\ud800"
+        parts = [{"type": "image_url", "image_url": {"url": url}}, {"type": "<b>\ud800\x1b</b>", "value": 1}]
+        metadata = {"title": "\ud800\u202e"}
+        await store.append("odd-text", [{"role": "\ud800", "name": "\ud800", "content": parts}], metadata=metadata)
+        await store.append("blank", [user("x")], metadata={"title": " \u3000"})
+
+    visitor.place.change(write)
+    query = "id=odd-text&turn=0"
+    for path in ("/session", "/session/turns", "/session/raw", "/session/problems", "/session/export"):
+        page = visitor.page(f"{path}?{query}")
+        assert "<b>" not in page or path == "/session/raw"
+    assert visitor.get("/compare?id=odd-text&with=calls").status == 200
+    assert "<bdi>blank</bdi>" in visitor.page("/")  # a link with a text
+
+
 def test_a_very_large_session_is_not_read_whole(visitor: Visitor, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("turnlog_inspect._reading._LARGEST", 1_000)
     for path in ("/session/problems?id=long", "/session/export?id=long", "/compare?id=calls&with=long"):
@@ -219,7 +247,11 @@ def test_a_turn_of_many_messages_is_cut_until_the_visitor_asks_for_it(visitor: V
     assert "message 19." in page
     assert "message 20." not in page
     assert "message 820." in page
+    assert "Find problems in all turns" in page
+    hit = dict(events(visitor, "/search/events?q=message+500.", until="end"))["hits"]
+    assert "id=many&amp;turn=0&amp;whole=1#turn-0" in hit
     whole = visitor.page(session_path("many", turn=0, whole=1))
+    assert "Find problems in all turns" not in whole
     assert all(f"message {number}." in whole for number in range(1_000))
 
 
@@ -564,11 +596,37 @@ def test_a_change_of_a_session_that_has_changed_is_refused(editor: Visitor) -> N
     assert turns_of(editor.page(session_path("s"))) == [0, 1, 2, 3]
 
 
+def test_a_title_is_edited_while_turns_are_added_but_not_twice(editor: Visitor) -> None:
+    async def more(store: Store) -> None:
+        await store.append("s", [user("a new turn")])
+
+    forms = [editor.form("/change/title?id=s") for _ in range(2)]
+    editor.place.change(more)
+    statuses = [editor.post("/change/title", {**form, "text": form["token"][:5]}).status for form in forms]
+    assert statuses == [303, 409]
+
+
+@pytest.mark.parametrize("path", ["/change/rewind?id=s&turn=3", "/change/fork?id=s&turn=4"])
+def test_a_change_at_a_turn_that_does_not_exist_is_refused(editor: Visitor, path: str) -> None:
+    answer = editor.get(path)
+    assert answer.status == 400
+    assert "has no turn" in shown(answer.text)
+
+
+def test_a_cookie_with_odd_text_is_replaced(editor: Visitor) -> None:
+    editor.cookies["turnlog-inspect-form"] = '"a\\012Set-Cookie: b"'
+    form = editor.form("/change/title?id=s")
+    assert re.fullmatch(r"[\w-]{32}", form["token"])
+    assert editor.post("/change/title", {**form, "text": "A title"}).status == 303
+
+
 def test_a_form_of_another_site_is_refused(editor: Visitor) -> None:
     form = editor.form("/change/erase?id=s")
     for headers in (
         {"Origin": "http://attacker.example"},
         {"Origin": "null"},
+        {"Origin": "http://["},
+        {"Origin": f"//127.0.0.1:{editor.place.port}"},
         {"Origin": ""},
         {"Sec_Fetch_Site": "cross-site"},
     ):
@@ -623,6 +681,8 @@ def test_a_mounted_inspector_shows_each_visitor_their_own_sessions(place: Place)
             "/session/raw?id=s-000&turn=0",
             "/session/export?id=s-000",
             "/compare?id=s-001&with=s-000",
+            "/session/turns?id=s-000",
+            "/session/problems?id=s-000",
         ):
             assert visitor.get(f"{base}{path}", X_User="ann").status == 404, path
         assert visitor.get(f"{base}/session?id=s-001", X_User="ann").status == 200
@@ -630,12 +690,59 @@ def test_a_mounted_inspector_shows_each_visitor_their_own_sessions(place: Place)
         for path in ("/?namespace=shop", "/session?namespace=shop&id=basket"):
             assert visitor.get(f"{base}{path}", X_User="ann").status == 400
         assert visitor.get(f"{base}/metrics", X_User="ann").status == 403
+        assert visitor.get(f"{base}/metrics/events", X_User="ann").status == 403
+        version = re.search(r"version=([\w-]+)", visitor.get(f"{base}/session?id=s-000", X_User="bob").text)
+        assert version
+        live = f"{base}/session/events?id=s-000&version={version[1]}"
+        assert "event: gone" in visitor.get(live, X_User="ann").text
         found = visitor.get(f"{base}/search/events?q=question&owner=bob", X_User="ann").text
         assert '"0 messages found in 0 sessions."' in found
         shop = visitor.get(f"{base}/", X_User="shop").text
         assert "basket" in shop
         assert "s-119" not in shop
         assert "s-119" not in visitor.get(f"{base}/?namespace=default", X_User="shop").text
+
+
+@pytest.mark.parametrize("path", ["/session/events?id=long&version={version}", "/metrics/events"])
+def test_a_stream_ends_when_its_visitor_may_see_nothing_any_more(
+    place: Place, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("turnlog_inspect._metrics._SECONDS", 0)
+    left = 3
+
+    def app(store: Store) -> ASGIApp:
+        def authorize(_: Request) -> Store | None:
+            nonlocal left
+            left -= 1
+            return store if left >= 0 else None
+
+        return inspector(authorize=authorize)
+
+    with inspected(place.store, app=app) as mounted:
+        visitor = Visitor(mounted, token="")
+        version = re.search(r"version=([\w-]+)", visitor.page(session_path("long")))
+        assert version
+        found = events(visitor, path.format(version=version[1]), until="gone")
+        assert found[-1] == ("gone", "You may not see these sessions.")
+
+
+def test_a_visitor_changes_only_their_own_sessions(place: Place) -> None:
+    def app(store: Store) -> ASGIApp:
+        return inspector(authorize=lambda request: store.for_owner(request.headers["x-user"]), write=True)
+
+    with inspected(place.store, app=app) as mounted:
+        ann, bob = Visitor(mounted, token=""), Visitor(mounted, token="")
+        page = bob.get("/change/erase?id=s-000", X_User="bob").text.partition('class="confirm"')[2]
+        form = {unescape(name): unescape(value) for name, value in re.findall(r'name="([^"]*)" value="([^"]*)"', page)}
+        own = ann.get("/change/erase?id=s-001", X_User="ann").text
+        token = re.search(r'name="token" value="([^"]*)"', own)
+        assert token
+        for action in ("fork", "rewind", "title", "erase"):
+            assert ann.get(f"/change/{action}?id=s-000", X_User="ann").status == 404
+            sent = {**form, "token": token[1], "text": "copy", "turn": "0"}
+            answer = ann.post(f"/change/{action}", sent, X_User="ann")
+            assert answer.status in (404, 409), action  # as if the session were missing
+        assert bob.get("/session?id=s-000", X_User="bob").status == 200
 
 
 # --------------------------------------------------------------------------------------------------------- the command

@@ -82,6 +82,32 @@ async def fill(store: Store) -> None:
     )
 
 
+async def fill_everywhere(store: Store) -> None:
+    """Put markup into each field that a page shows."""
+    hostile = {
+        "id": ATTACK,
+        "type": "function",
+        "function": {"name": ATTACK, "arguments": json.dumps({ATTACK: ATTACK})},
+    }
+    for view in (store, store.within(ATTACK)):
+        await view.append(
+            ATTACK,
+            [
+                {"role": "system", "content": ATTACK * 10},
+                {"role": ATTACK, "name": ATTACK, "content": ATTACK},
+                {"role": "user", "content": [{"type": ATTACK, ATTACK: [{ATTACK: ATTACK}]}]},
+                {"role": "assistant", "content": ATTACK, "reasoning_content": ATTACK, "refusal": ATTACK},
+                {"role": "assistant", "content": None, "tool_calls": [hostile, {**hostile, "id": "other"}]},
+                {"role": "tool", "tool_call_id": ATTACK, "content": f"Error: {ATTACK}"},
+                {"role": "tool", "tool_call_id": "nothing", "content": json.dumps({"error": ATTACK, ATTACK: 1})},
+                {"role": "user", "content": [{"type": "image_url", "image_url": {"url": f"https://x/{ATTACK}"}}]},
+                {"role": "user", "content": [{"type": "image", "mime_type": ATTACK, "data": "AAAA"}]},
+            ],
+            owner=ATTACK,
+            metadata={"title": ATTACK, ATTACK: {ATTACK: ATTACK}},
+        )
+
+
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Chromium]:
     with Chromium() as chromium:
@@ -94,6 +120,7 @@ def place(chromium: Chromium, tmp_path_factory: pytest.TempPathFactory) -> Itera
     """Serve a store with permission to write, and let the browser use the first URL."""
     url = f"sqlite:///{tmp_path_factory.mktemp('inspect')}/chat.db?synchronous=NORMAL"
     with inspected(url, write=True) as place:
+        place.change(fill_everywhere)
         place.change(fill)
         chromium.open(place.first)
         chromium.until("document.querySelectorAll('.sessions tbody tr').length === 50")
@@ -306,6 +333,41 @@ def test_odd_data_are_data(page: Page) -> None:
         assert page.run("document.documentElement.scrollWidth") == 390
     finally:
         page.chromium.show(width=1280, height=900)
+
+
+def test_markup_in_any_field_is_text(page: Page, tmp_path: Path) -> None:
+    query = urlencode({"namespace": ATTACK, "id": ATTACK})
+    export = tmp_path / "export.html"
+    export.write_text(Visitor(page.place).page(f"/session/export?{query}"), encoding="utf-8")
+    paths = [
+        f"/?{urlencode({'namespace': ATTACK, 'owner': ATTACK, 'prefix': ATTACK})}",
+        f"/session?{query}",
+        f"/session/problems?{query}",
+        f"/compare?{query}&{urlencode({'with': ATTACK})}",
+        f"/search?{urlencode({'namespace': ATTACK, 'q': ATTACK, 'owner': ATTACK})}",
+        f"/change/title?{query}",
+        f"/change/fork?{query}",
+        f"/metrics?{urlencode({'namespace': ATTACK})}",
+    ]
+    for address in [*(page.place.base + path for path in paths), export.as_uri()]:
+        page.chromium.open(address)
+        page.until("document.readyState === 'complete' && !!document.querySelector('main')")
+        if "/search" in address:
+            page.until("!!document.querySelector('[data-hits] li')")
+        assert "<script>" in page.run("document.querySelector('main').textContent + document.title"), address
+        assert page.run("document.querySelectorAll('script:not([src]), img:not(figure img), [onerror]').length") == 0
+        assert page.run("window.attacked === undefined"), address
+
+
+def test_a_refused_stream_is_reported(page: Page) -> None:
+    page.open("/session?id=agent")
+    page.until("document.querySelector('[data-live-text]').innerText === 'Following'")
+    page.chromium.press("p")
+    page.chromium.forget()
+    page.chromium.press("p")
+    page.until("document.querySelector('[data-live-text]').innerText === 'Not connected. Reload the page.'")
+    page.chromium.open(page.place.first)
+    page.until("location.search === '' && !!document.querySelector('.sessions')")
 
 
 def test_the_policy_blocks_what_markup_would_load(page: Page) -> None:

@@ -7,6 +7,7 @@ import json
 import re
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -163,6 +164,21 @@ def test_calls_without_results_refusals_interruptions_and_damage_are_problems() 
     assert conversation([CorruptRecord("broken", turn=4)])[0].problems == [(4, "damaged", "turn 4: broken")]
 
 
+def test_the_error_of_a_langgraph_task_is_a_problem() -> None:
+    writes = {"role": "writes", "content": "messages, __error__", "channels": ["messages", "__error__"]}
+    good = ["msgpack", msgspec.msgpack.encode("ConnectionError('refused')")]
+    (turn,) = turns([writes, {"role": "values", "content": "9 bytes", "values": [["null", b""], good]}])
+    assert problems([turn]) == [(0, "a task failed", "ConnectionError('refused')")]
+    assert "ConnectionError" in rendered("turns.html", visit=None, turns=[turn], write=False).partition("<section")[0]
+    for odd in (["msgpack", b"\xc1"], ["pickle", b"x"], ["msgpack", b"\x01"], ["msgpack"], 5, ["msgpack", "x"]):
+        (turn,) = turns([writes, {"role": "values", "content": "9 bytes", "values": [["null", b""], odd]}])
+        assert turn.error == "The error of the task cannot be shown."
+    for other in ([], None, [["null", b""]]):
+        (turn,) = turns([{**writes, "channels": ["messages"]}, {"role": "values", "content": "", "values": other}])
+        assert not turn.error
+    assert not turns([writes])[0].error
+
+
 def test_two_calls_with_one_id_get_their_results_in_order() -> None:
     call = {"functionCall": {"name": "f", "args": {}}}
     answers = [{"functionResponse": {"name": "f", "response": {"output": text}}} for text in ("one", "two")]
@@ -227,6 +243,27 @@ def test_only_raster_images_are_shown_and_remote_ones_are_links(url: str, *, sou
     assert found.source.startswith("data:image/gif;") or not source
 
 
+def test_url_safe_and_wrapped_base64_are_decoded() -> None:
+    data = base64.b64decode(GIF) + b"\xfb\xef\xff"
+    plain = base64.b64encode(data).decode()
+    safe = base64.urlsafe_b64encode(data).decode()
+    assert safe != plain
+    for text in (safe, f"{plain[:8]}\r\n{plain[8:]}"):
+        found = image_in({"inlineData": {"mimeType": "image/gif", "data": text}})
+        assert found
+        assert found.source == f"data:image/gif;base64,{plain}"
+
+
+@pytest.mark.parametrize("kind", [str, bytes])
+def test_a_very_large_image_is_not_shown(kind: type, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("turnlog_inspect._image._LARGEST", 20)
+    data = GIF if kind is str else base64.b64decode(GIF)
+    found = image_in({"image": {"format": "gif", "source": {"bytes": data}}})
+    assert found
+    assert found.note.endswith("too large to show")
+    assert not found.source
+
+
 def test_text_and_files_are_no_images() -> None:
     for part in ({"type": "text", "text": "image"}, {"type": "file", "mediaType": "application/pdf", "data": "x"}, {}):
         assert image_in(part) is None
@@ -253,8 +290,8 @@ def test_a_message_without_known_parts_shows_its_entries() -> None:
     assert turns([{"role": "assistant", "content": "", "id": "x"}])[0].messages == []
 
 
-def test_deep_json_in_a_text_is_shown() -> None:
-    deep = "[" * 900 + "]" * 900
+@pytest.mark.parametrize("deep", ["[" * 900 + "]" * 900, '{"a":' * 900 + "1" + "}" * 900])
+def test_deep_json_in_a_text_is_shown(deep: str) -> None:
     call = {"id": "c", "function": {"name": "f", "arguments": deep}}
     (turn,) = turns(
         [{"role": "assistant", "tool_calls": [call]}, {"role": "tool", "tool_call_id": "c", "content": deep}]
@@ -263,11 +300,26 @@ def test_deep_json_in_a_text_is_shown() -> None:
     assert found.result
     for value in (found.arguments, *(part.value for part in found.result.content if isinstance(part, Data))):
         assert "…" in str(json_tree(value))
+    assert rendered("turns.html", visit=None, turns=[turn], write=False)
+    assert all(isinstance(text, str) for text in texts_of(Message.from_dict({"role": "tool", "content": deep})))
 
 
 def test_a_search_reads_calls_and_results() -> None:
     found = [text for message in FAILURES["langgraph"] for text in texts_of(Message.from_dict(message))]
     assert found == ["f()", "Error: no\n Please fix your mistakes."]
+
+
+def test_a_search_reads_the_whole_json_of_calls_and_results() -> None:
+    value = {"payment": [{"note": "word " * 3_000 + "needle"}], "more": list(range(60))}
+    call = {"id": "c", "function": {"name": "pay", "arguments": json.dumps(value)}}
+    for message in (
+        {"role": "assistant", "content": None, "tool_calls": [call]},
+        {"role": "tool", "tool_call_id": "c", "content": json.dumps(value)},
+        {"role": "user", "content": [{"type": "form", "value": value}]},
+    ):
+        (text,) = texts_of(Message.from_dict(message))
+        assert "needle" in text
+        assert "59" in text
 
 
 NAMES = re.findall(
@@ -283,7 +335,12 @@ WORDS = re.findall(
     function_call_output reasoning thinking request response user-prompt tool-return output-available error ai human""",
 )
 values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=5) | st.sampled_from(WORDS) | st.binary(max_size=4),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(st.characters(), max_size=5)  # with lone surrogates
+    | st.sampled_from([*WORDS, "http://\ud800"])
+    | st.binary(max_size=4),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.sampled_from(NAMES), inner, max_size=5),
     max_leaves=20,
 )
@@ -292,6 +349,7 @@ values = st.recursive(
 @given(st.lists(st.dictionaries(st.sampled_from(NAMES), values, max_size=6), max_size=4))
 def test_no_message_breaks_the_page(messages: list[dict[str, Any]]) -> None:
     html = rendered("turns.html", visit=None, turns=turns(messages), write=False)
+    assert html.encode()
     assert html.count("<section") == html.count("</section>")
     assert html.count("<details") == html.count("</details>")
     for message in messages:
@@ -306,6 +364,10 @@ def test_json_is_escaped_folded_and_bounded() -> None:
     assert "<b>" not in html
     assert "&lt;/script&gt;" in html
     assert html.count("<details") == html.count("</details>") == 3
+    small = str(json_tree({"flights": [{"number": "HAT078", "date": "2024-05-20"}]}))
+    assert small.count("<details open>") == 2
+    large = str(json_tree({"flights": [dict.fromkeys("abcde", 1), {"a": {"b": 1}}]}))
+    assert large.count("<details>") == 2
     many = str(json_tree(list(range(100_000))))
     assert many.count("leaf") < 2_100
     assert "more in the raw view" in many

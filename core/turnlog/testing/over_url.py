@@ -203,7 +203,8 @@ def verify(url: str, show: Callable[[str], object] = lambda _: None) -> Report:
         module = Path(folder) / "test_backend.py"
         module.write_text(_MODULE, encoding="utf-8")
         options = ["-p", "no:cacheprovider", "-p", "no:terminal", "-c", os.devnull, f"--rootdir={folder}"]
-        pytest.main([*options, str(module)], plugins=[report])
+        status = pytest.main([*options, str(module)], plugins=[report])
+    report.is_complete = status in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
     if "shared" in backend.capabilities:
         asyncio.run(_empty(open_store(url).backend))
     return report
@@ -227,12 +228,14 @@ class Report:
         """The broken sentences of the contract, each with the failure of its test."""
         self.skipped: dict[str, Counter[str]] = defaultdict(Counter, corrupt=Counter([_NO_DAMAGE]))
         """Number of tests that did not run, by reason."""
+        self.is_complete = True
+        """Whether pytest has run all tests."""
         self._show = show
 
     @property
     def is_sound(self) -> bool:
-        """Whether tests have run, and none has failed."""
-        return bool(self.passed) and not any(self.broken.values())
+        """Whether all tests have run, and none has failed."""
+        return self.is_complete and bool(self.passed) and not any(self.broken.values())
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
         """Show the name of a test before it runs."""
@@ -257,6 +260,8 @@ class Report:
         """Yield the report, line by line."""
         yield self.backend
         yield f"declares: {', '.join(self.capabilities) or 'nothing'}"
+        if not self.is_complete:
+            yield f"INCOMPLETE: the tests ended after {self.passed.total()}; an error of pytest is above"
         for topic in TOPICS:
             passed, broken = self.passed[topic], self.broken[topic]
             if broken:

@@ -100,7 +100,10 @@ function follow(frame, url, texts, handlers) {
     } else if (!source && wanted && !document.hidden) {
       source = new EventSource(url());
       source.onopen = () => say(texts.on, "");
-      source.onerror = () => say("Connecting again …", "lost");
+      source.onerror = () => {
+        const refused = source.readyState === EventSource.CLOSED; // the browser does not try again
+        say(refused ? "Not connected. Reload the page." : "Connecting again …", "lost");
+      };
       source.addEventListener("failed", (event) => say(JSON.parse(event.data), "lost"));
       source.addEventListener("gone", (event) => {
         wanted = false;
