@@ -230,7 +230,7 @@ async def test_a_server_that_requires_tls_says_so() -> None:
         finally:
             await require("OFF")
     assert ": the server denies access (Access denied" in text  # MariaDB does not say why
-    assert "before the host, and add sslmode=verify-full or sslmode=require if the account needs TLS" in text
+    assert "before the host; if the account requires TLS, add sslmode=verify-full or sslmode=require" in text
     of_mysql = errors.OperationalError(3159, "Connections using insecure transport are prohibited")
     text = str(database.translated(of_mysql))
     assert ": the server requires TLS (Connections using insecure" in text
