@@ -18,7 +18,7 @@ _TEXTS: Final = frozenset(
     {"text", "input_text", "output_text", "summary_text", "reasoning_text", "user-prompt", "system-prompt"}
 )
 _FAILED: Final = frozenset({"error", "failed", "output-error", "error-text", "error-json", "incomplete"})
-_CONTENT: Final = ("content", "output", "response", "errorText", "value")
+_CONTENT: Final = ("content", "output", "result", "response", "errorText", "value")
 """The entries that hold the content of a tool's result, in the order of preference."""
 
 _ERRORS: Final = ("error", "exception:", "traceback (most recent", "an error occurred")

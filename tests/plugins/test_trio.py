@@ -55,6 +55,7 @@ def calls(backend: Backend) -> dict[str, Callable[[], Any]]:
         "Store.export_owner": lambda: store.export_owner("ann"),
         "Store.fork": lambda: store.fork("a", "b"),
         "Store.info": lambda: store.info("a"),
+        "Store.list_sessions": store.list_sessions,
         "Store.load": lambda: store.load("a"),
         "Store.merge_metadata": lambda: store.merge_metadata("a", {"a": 1}),
         "Store.namespaces": store.namespaces,
