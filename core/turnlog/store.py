@@ -247,6 +247,7 @@ class Store:
         Raises:
             InvalidInput: An argument breaks a rule, or the cursor belongs to a list with other arguments.
         """
+        check_event_loop()
         query = self._query(owner, prefix, limit, cursor)
         return await self.backend.page(query) if self._covers(owner) else Page(())
 
