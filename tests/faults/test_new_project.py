@@ -12,6 +12,8 @@ import pytest
 
 from turnlog_new import new_project
 
+MEMORY = "/dev/shm"  # noqa: S108 - Linux: without it, most of the time would be synchronisation of files
+
 
 @pytest.mark.parametrize("kind", ["backend", "layer"])
 def test_a_new_project_passes_the_kit(kind: Literal["backend", "layer"], tmp_path: Path) -> None:
@@ -20,7 +22,7 @@ def test_a_new_project_passes_the_kit(kind: Literal["backend", "layer"], tmp_pat
     done = subprocess.run(
         [sys.executable, "-W", "error", "-m", "pytest", "-q", "-p", "no:cacheprovider"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": path},
+        env={**os.environ, "PYTHONPATH": path, "TMPDIR": MEMORY if os.path.isdir(MEMORY) else str(tmp_path)},
         capture_output=True,
         text=True,
         timeout=170,

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +16,8 @@ from example_store import environment
 from turnlog import open_store, user
 from turnlog.testing import BackendContract
 from turnlog.testing.over_url import TOPICS
+
+MEMORY = Path("/dev/shm")  # noqa: S108 - `TemporaryDirectory` makes a folder of its own there
 
 
 def verify(url: str, folder: Path, path: str) -> subprocess.CompletedProcess[str]:
@@ -29,6 +33,16 @@ def verify(url: str, folder: Path, path: str) -> subprocess.CompletedProcess[str
         timeout=170,
         check=False,
     )
+
+
+@pytest.fixture
+def fast(tmp_path: Path) -> Iterator[Path]:
+    """Return a folder in memory on Linux: otherwise most of the time would be synchronisation of files."""
+    if not MEMORY.is_dir():
+        yield tmp_path
+        return
+    with tempfile.TemporaryDirectory(dir=MEMORY) as folder:
+        yield Path(folder)
 
 
 def test_each_chapter_has_a_name() -> None:
@@ -50,8 +64,8 @@ def test_each_chapter_has_a_name() -> None:
     }
 
 
-def test_the_report_of_the_example_is_honest(site: Path, tmp_path: Path) -> None:
-    done = verify("jsonl:///chats", tmp_path, environment(site)["PYTHONPATH"])
+def test_the_report_of_the_example_is_honest(site: Path, fast: Path) -> None:
+    done = verify("jsonl:///chats", fast, environment(site)["PYTHONPATH"])
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()
     assert lines[1] == "declares: durable, processes, shared, threads"
@@ -64,7 +78,7 @@ def test_the_report_of_the_example_is_honest(site: Path, tmp_path: Path) -> None
     assert "turnlog cannot damage the storage of an unknown backend" in done.stdout
     shown = done.stderr.splitlines()
     assert sum(line.endswith("time: for ever by default") for line in shown) == 1
-    assert list((tmp_path / "chats").glob("*.jsonl")) == [], "the store is left empty"
+    assert list((fast / "chats").glob("*.jsonl")) == [], "the store is left empty"
 
 
 BROKEN = '''

@@ -151,7 +151,7 @@ async def _empty(backend: Backend) -> None:
 
 
 async def _keys(backend: Backend) -> AsyncIterator[Key]:
-    """Yield the sessions of all namespaces; of the default one if the backend cannot list them."""
+    """Yield the sessions of all namespaces."""
     async for namespace in _names(backend):
         cursor: str | None = None
         while True:
@@ -164,11 +164,13 @@ async def _keys(backend: Backend) -> AsyncIterator[Key]:
                 break
 
 
-async def _names(backend: Backend) -> AsyncIterator[str]:
+async def _names(backend: Backend) -> AsyncIterator[str | None]:
+    """Yield the namespaces; None, a query of all of them, if the backend cannot list them."""
     try:
         names = await backend.namespaces()
     except Unsupported:
-        names = ["default"]
+        yield None
+        return
     while names:
         for name in names:
             yield name
