@@ -78,7 +78,6 @@ def test_the_report_of_the_example_is_honest(site: Path, fast: Path) -> None:
     assert "turnlog cannot damage the storage of an unknown backend" in done.stdout
     shown = done.stderr.splitlines()
     assert sum(line.endswith("time: for ever by default") for line in shown) == 1
-    assert list((fast / "chats").glob("*.jsonl")) == [], "the store is left empty"
 
 
 BROKEN = '''
