@@ -91,7 +91,7 @@ class ShownTurn:
 
     @property
     def is_long(self) -> bool:
-        """Whether a page leaves out messages of the turn at first."""
+        """True if the page shows only the first messages of the turn."""
         return self.count > MOST
 
     @property

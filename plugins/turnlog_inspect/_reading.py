@@ -39,7 +39,7 @@ class Window(NamedTuple):
 
     @property
     def has_earlier(self) -> bool:
-        """Whether the session has turns before these."""
+        """True if the session has earlier turns."""
         return bool(self.turns) and self.first > self.info.first
 
     @property

@@ -36,7 +36,7 @@ class Hit(NamedTuple):
 
     Attributes:
         turn: The number of its turn.
-        is_long: Whether a page leaves out messages of the turn at first.
+        is_long: True if the page shows only the first messages of the turn.
         before: The text before the match.
         found: The match.
         after: The text after the match.

@@ -74,7 +74,7 @@ class Visit:
 
     @property
     def sees_namespaces(self) -> bool:
-        """Whether the visitor may choose a namespace.  A view of an owner would find another owner of that name."""
+        """True if the visitor may choose a namespace.  The same owner may be another person in another namespace."""
         return self.store.owner is None
 
     def text(self, name: str) -> str:

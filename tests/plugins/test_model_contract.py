@@ -129,7 +129,7 @@ class LeavesTasks:
     tasks: Any = ()
 
     async def __call__(self, *_: Any, **__: Any) -> Message:
-        self.tasks = [*self.tasks, asyncio.create_task(asyncio.sleep(60))]
+        self.tasks = [*self.tasks, asyncio.create_task(asyncio.Event().wait())]
         return assistant("Hello")
 
 

@@ -118,7 +118,7 @@ class ContractBase(ABC):
 
     @property
     def shared(self) -> bool:
-        """Whether a second backend from `make` sees the sessions of the first; otherwise each begins empty."""
+        """True if a second backend from `make` has the sessions of the first; False if each begins empty."""
         return "shared" in self.capabilities
 
     @cached_property

@@ -70,7 +70,7 @@ class FaultyBackend(Layer):
             raise InvalidInput(f"the rates of all faults must add up to at most 1, not {sum(rates.values())}")
         self.rates: dict[str, float] = rates
         self.crashed: bool = False
-        """Whether every call fails until `restart`."""
+        """True after a crash, until `restart`: every call fails."""
         self.late: deque[Callable[[], Awaitable[object]]] = deque()
         """The writes that `deliver` will execute."""
         self.dice: Random = dice if dice is not None else Random(0)  # noqa: S311 - dice, not keys

@@ -231,12 +231,12 @@ class Report:
         self.skipped: dict[str, Counter[str]] = defaultdict(Counter, corrupt=Counter([_NO_DAMAGE]))
         """Number of tests that did not run, by reason."""
         self.is_complete = True
-        """Whether pytest has run all tests."""
+        """False if pytest ended before the last test."""
         self._show = show
 
     @property
     def is_sound(self) -> bool:
-        """Whether all tests have run, and none has failed."""
+        """True if all tests have run and none has failed."""
         return self.is_complete and bool(self.passed) and not any(self.broken.values())
 
     def pytest_runtest_logstart(self, nodeid: str) -> None:
