@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import warnings
 from collections.abc import AsyncIterator, Iterator, Mapping
 from typing import Any, ClassVar
 
@@ -52,10 +50,6 @@ class OfAProvider(ModelContract):
         with serving() as server:
             self.url = server.url
             yield
-        with warnings.catch_warnings():
-            # the clients leave the connection of a cancelled request to the garbage collector, which warns
-            warnings.simplefilter("ignore", ResourceWarning)
-            gc.collect()
 
 
 class TestOpenAI(OfAProvider):

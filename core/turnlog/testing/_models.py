@@ -8,6 +8,7 @@ import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, suppress
+from functools import cached_property
 from typing import Any, ClassVar
 
 import pytest
@@ -87,21 +88,30 @@ class ModelContract(_Tests, ABC):
         """Return a model whose provider fails; None: the model cannot fail."""
         return None
 
+    def _model(self) -> Model:
+        """Return a new model, which is kept until its event loops end: each end closes the model's connections."""
+        self._made.append(model := self.make())
+        return model
+
+    @cached_property
+    def _made(self) -> list[Model]:
+        return []
+
     async def test_it_answers(self) -> None:
         """A model answers a list of messages with one message of the assistant, which can be stored."""
-        _, reply = await _asked(self.make(), self.messages)
+        _, reply = await _asked(self._model(), self.messages)
         assert reply.message.text, "it answers with text"
         assert Record.of((reply.message,), id="t", time=0.0).payload
 
     async def test_a_streamed_answer(self) -> None:
         """The pieces of a streamed answer are the text of its whole message."""
-        pieces, reply = await _asked(self.make(), self.messages, streamed=True)
+        pieces, reply = await _asked(self._model(), self.messages, streamed=True)
         assert pieces, "it yields text"
         assert "".join(pieces) == reply.message.text
 
     async def test_it_changes_no_message(self) -> None:
         """A model does not change the list of messages that it receives."""
-        for call in _calls(self.make()):
+        for call in _calls(self._model()):
             messages = list(self.messages)
             await _finish(call(messages, **self.options))
             assert messages == list(self.messages)
@@ -109,24 +119,24 @@ class ModelContract(_Tests, ABC):
     async def test_it_takes_options(self) -> None:
         """A model takes its options by keyword."""
         for streamed in (False, True):
-            _, reply = await _asked(self.make(), self.messages, streamed=streamed, **self.options)
+            _, reply = await _asked(self._model(), self.messages, streamed=streamed, **self.options)
             assert reply.message.text
 
     async def test_requests_at_once(self) -> None:
         """A model answers several requests at once."""
-        model = self.make()
+        model = self._model()
         answers = await asyncio.gather(*(_asked(model, self.messages, streamed=number % 2 == 1) for number in range(4)))
         assert all(reply.message.text for _, reply in answers)
 
     def test_another_event_loop(self) -> None:
         """A model works in several event loops, one after another."""
-        model = self.make()
+        model = self._model()
         for _ in range(2):
             _run(lambda: _asked(model, self.messages))
 
     async def test_a_cancelled_request(self) -> None:
         """A request can be cancelled; it leaves no task behind, and the model answers the next request."""
-        model, before = self.make(), asyncio.all_tasks()
+        model, before = self._model(), asyncio.all_tasks()
         for steps in range(3):
             task = asyncio.create_task(_asked(model, self.messages))
             for _ in range(steps):
@@ -141,7 +151,7 @@ class ModelContract(_Tests, ABC):
 
     async def test_a_stream_that_is_left(self) -> None:
         """A stream can be closed after its first piece; it leaves no task behind."""
-        model, before = self.make(), asyncio.all_tasks()
+        model, before = self._model(), asyncio.all_tasks()
         async with aclosing(ask(model, self.messages, {}, streamed=True)) as pieces:
             assert await anext(pieces)
         await _check_tasks(before)
@@ -153,6 +163,7 @@ class ModelContract(_Tests, ABC):
         model = self.failing()
         if model is None:
             pytest.skip("the test class does not override `failing`")
+        self._made.append(model)
         for streamed in (False, True):
             with pytest.raises(Exception):  # noqa: B017, PT011 - an error of any client
                 await _asked(model, self.messages, streamed=streamed)
@@ -163,12 +174,12 @@ class ModelContract(_Tests, ABC):
             pytest.skip("the test class has no `tool_messages`")
         tools = [Tool.of(weather)]
         for streamed in (False, True):
-            _, reply = await _asked(self.make(), self.tool_messages, streamed=streamed, tools=tools)
+            _, reply = await _asked(self._model(), self.tool_messages, streamed=streamed, tools=tools)
             calls = calls_of(reply.message)
             assert {call.name for call in calls} == {"weather"}
             messages = [*self.tool_messages, reply.message]
             add_results(messages, [ToolResult(call, "fine", failed=False) for call in calls])
-            _, reply = await _asked(self.make(), messages, streamed=streamed, tools=tools)
+            _, reply = await _asked(self._model(), messages, streamed=streamed, tools=tools)
             assert reply.message.text
 
 
