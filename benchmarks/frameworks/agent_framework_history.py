@@ -20,7 +20,6 @@ import tempfile
 import time
 import warnings
 from contextlib import AsyncExitStack, ExitStack
-from statistics import median
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
@@ -28,6 +27,7 @@ warnings.simplefilter("ignore")
 
 from agent_framework import Content, FileHistoryProvider, Message
 from agent_framework_redis import RedisHistoryProvider
+from ratios import report
 
 import servers
 from turnlog import open_store
@@ -90,17 +90,7 @@ async def main(rounds):
             for number in range(rounds):
                 for name in random.sample(list(providers), len(providers)):
                     times[name].append(await operations(providers[name], MESSAGES // 4 + number))
-    report(times)
-
-
-def report(times):
-    names = ["write", "read"]
-    print(f"{'ms':48}" + "".join(f"{name:>9}" for name in names))
-    for provider, rounds in times.items():
-        print(f"{provider:48}" + "".join(f"{median(one[name] for one in rounds) * 1e3:9.2f}" for name in names))
-    for ours, theirs in PAIRS:
-        ratios = [median(a[name] / b[name] for a, b in zip(times[ours], times[theirs])) for name in names]
-        print(f"{ours + ' / ' + theirs:48}" + "".join(f"{ratio:9.2f}" for ratio in ratios))
+    report(times, ("write", "read"), PAIRS)
 
 
 if __name__ == "__main__":

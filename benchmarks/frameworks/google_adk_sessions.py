@@ -19,7 +19,6 @@ import tempfile
 import time
 import warnings
 from contextlib import AsyncExitStack, ExitStack
-from statistics import median
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
@@ -30,6 +29,7 @@ from google.adk.integrations.redis import RedisSessionService, RedisSessionServi
 from google.adk.sessions import DatabaseSessionService
 from google.adk.sessions.sqlite_session_service import SqliteSessionService
 from google.genai import types
+from ratios import report
 
 import servers
 from turnlog import open_store
@@ -118,17 +118,7 @@ async def main(rounds):
             for number in range(rounds):
                 for name in random.sample(list(services), len(services)):
                     times[name].append(await operations(services[name], sessions[name], number))
-    report(times)
-
-
-def report(times):
-    names = ["write", "read", "list"]
-    print(f"{'ms':48}" + "".join(f"{name:>9}" for name in names))
-    for service, rounds in times.items():
-        print(f"{service:48}" + "".join(f"{median(one[name] for one in rounds) * 1e3:9.2f}" for name in names))
-    for ours, theirs in PAIRS:
-        ratios = [median(a[name] / b[name] for a, b in zip(times[ours], times[theirs])) for name in names]
-        print(f"{ours + ' / ' + theirs:48}" + "".join(f"{ratio:9.2f}" for ratio in ratios))
+    report(times, ("write", "read", "list"), PAIRS)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import servers
-from adapters.stacks import STACKS, url_of
+from adapters.stacks import SERVERS, STACKS, url_of
 
 FRAMEWORKS: dict[str, str] = {
     "agent_framework": "agent_framework",
@@ -37,5 +37,12 @@ for _name in collect_ignore:
 @pytest.fixture(params=STACKS)
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Return the URL of a stack without sessions."""
+    stack: str = request.param
+    return url_of(stack, tmp_path)
+
+
+@pytest.fixture(params=SERVERS)
+def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Return the URL of a stack without sessions that several processes can share."""
     stack: str = request.param
     return url_of(stack, tmp_path)

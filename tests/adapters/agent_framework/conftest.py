@@ -6,16 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from adapters.stacks import SERVERS, STACKS, url_of
+from adapters.stacks import STACKS, url_of
 
 THEIRS = "FileHistoryProvider"
-
-
-@pytest.fixture(params=SERVERS)
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a stack without sessions that several processes can share."""
-    stack: str = request.param
-    return url_of(stack, tmp_path)
 
 
 @pytest.fixture(params=[*STACKS, THEIRS])

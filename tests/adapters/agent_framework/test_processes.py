@@ -3,43 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 from adapters.agent_framework.providers import dicts, tool_turn
 from adapters.agent_framework.writer import TURNS
-from checkout import ROOT
+from adapters.two_writers import two_writers
 from turnlog import open_store
 from turnlog_agent_framework import TurnlogHistoryProvider
 
 REPEATS = 20
-
-
-def start(url: str, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).with_name("writer.py")), url, name]
-    path = os.pathsep.join([str(ROOT / "tests"), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    environment = {**os.environ, "PYTHONPATH": path}
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-
-
-def answers(processes: list[subprocess.Popen[str]]) -> list[str]:
-    lines = []
-    for process in processes:
-        assert process.stdout
-        lines.append(process.stdout.readline().strip())
-    return lines
-
-
-def write(processes: list[subprocess.Popen[str]], session_id: str) -> None:
-    """Let all processes write to a session, and wait for them."""
-    for process in processes:
-        assert process.stdin
-        process.stdin.write(f"{session_id}\n")
-        process.stdin.flush()
-    assert answers(processes) == ["done"] * len(processes)
 
 
 async def changes_of_writer(url: str) -> int:
@@ -60,12 +32,7 @@ async def changes_of_writer(url: str) -> int:
 
 
 def test_two_processes_lose_and_double_nothing(shared: str) -> None:
-    processes = [start(shared, name) for name in "ab"]
-    try:
-        assert answers(processes) == ["ready", "ready"]
+    with two_writers("adapters.agent_framework.writer", shared) as send:
         for repeat in range(REPEATS):
-            write(processes, f"s{repeat}")
-    finally:
-        for process in processes:
-            process.communicate(timeout=30)
+            assert send(f"s{repeat}") == ["done", "done"]
     assert asyncio.run(changes_of_writer(shared)) > REPEATS  # the processes wrote at the same time

@@ -3,32 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
 from itertools import pairwise
-from pathlib import Path
 
 from adapters.claude_agent_sdk.writer import BATCHES, batch
+from adapters.two_writers import two_writers
 from turnlog import open_store
 from turnlog_claude_agent_sdk import TurnlogSessionStore
 
 REPEATS = 20
-
-
-def tell(processes: list[subprocess.Popen[str]], text: str) -> None:
-    """Send a line to each process, and wait for the answer of each."""
-    for process in processes:
-        assert process.stdin
-        process.stdin.write(text)
-        process.stdin.flush()
-    for process in processes:
-        assert process.stdout
-        assert process.stdout.readline() == "done\n"
-
-
-def start(url: str, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).with_name("writer.py")), url, name]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 async def check(url: str) -> int:
@@ -50,15 +32,8 @@ async def check(url: str) -> int:
 
 
 def test_two_processes_lose_and_double_nothing(shared: str) -> None:
-    processes = [start(shared, name) for name in "ab"]
-    try:
-        for process in processes:
-            assert process.stdout
-            assert process.stdout.readline() == "ready\n"
+    with two_writers("adapters.claude_agent_sdk.writer", shared) as send:
         for repeat in range(REPEATS):
-            tell(processes, f"session-{repeat}\n")
-    finally:
-        for process in processes:
-            process.communicate(timeout=30)
+            assert send(f"session-{repeat}") == ["done", "done"]
     changes = asyncio.run(check(shared))
     assert changes > REPEATS  # a session has more than one change if the processes wrote at the same time

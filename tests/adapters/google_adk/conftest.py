@@ -7,14 +7,7 @@ from pathlib import Path
 import pytest
 
 from adapters.google_adk.services import THEIRS
-from adapters.stacks import SERVERS, STACKS, url_of
-
-
-@pytest.fixture(params=SERVERS)
-def shared(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Return the URL of a stack without sessions that several processes can share."""
-    stack: str = request.param
-    return url_of(stack, tmp_path)
+from adapters.stacks import STACKS, url_of
 
 
 @pytest.fixture(params=[*STACKS, *THEIRS])

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -15,6 +12,7 @@ from pydantic_ai.messages import ModelMessage, ToolCallPart, ToolReturnPart, Use
 from adapters.pydantic_ai.scenarios import add, loaded, texts
 from adapters.pydantic_ai.writer import TURNS
 from adapters.stacks import SERVERS, url_of
+from adapters.two_writers import two_writers
 from turnlog import open_store
 from turnlog_pydantic_ai import TurnlogConversationStore
 
@@ -42,18 +40,8 @@ def test_a_restart_forgets_nothing(stack: str, tmp_path: Path) -> None:
 
 def test_two_processes_lose_and_double_nothing(stack: str, tmp_path: Path) -> None:
     url = url_of(stack, tmp_path)
-    conflicts = 0
-    with ExitStack() as stop:
-        writers = [stop.enter_context(start(url, name)) for name in ("a", "b")]
-        for one in writers:
-            assert answer(one) == "ready"
-        for number in range(REPEATS):
-            for one in writers:
-                assert one.stdin is not None
-                one.stdin.write(f"s{number}\n")
-                one.stdin.flush()
-            conflicts += sum(int(answer(one)) for one in writers)
-    assert [one.returncode for one in writers] == [0, 0]
+    with two_writers("adapters.pydantic_ai.writer", url) as send:
+        conflicts = sum(int(answer) for number in range(REPEATS) for answer in send(f"s{number}"))
     assert conflicts > 0  # otherwise they did not write at the same time
 
     async def read() -> list[Conversation]:
@@ -82,13 +70,3 @@ def check(messages: list[ModelMessage]) -> None:
     for name in "ab":
         own = [text for text in asked if text.startswith(name)]
         assert own == sorted(own)
-
-
-def start(url: str, name: str) -> subprocess.Popen[str]:
-    command = [sys.executable, str(Path(__file__).with_name("writer.py")), url, name]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-
-
-def answer(process: subprocess.Popen[str]) -> str:
-    assert process.stdout is not None
-    return process.stdout.readline().strip()

@@ -2,10 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +11,7 @@ import turnlog.sync
 from adapters.stacks import SERVERS, url_of
 from adapters.strands.agents import agent_of
 from adapters.strands.writer import TURNS
+from adapters.two_writers import two_writers
 from turnlog_strands import TurnlogSessionRepository
 
 REPEATS = 20
@@ -25,18 +22,11 @@ def test_two_processes_lose_and_double_nothing(stack: str, tmp_path: Path) -> No
     url = url_of(stack, tmp_path)
     attempts = 0
     answered: list[set[str]] = []
-    with ExitStack() as stop:
-        writers = [stop.enter_context(start(url, name)) for name in ("a", "b")]
-        assert [answer(one) for one in writers] == [["ready"]] * 2
+    with two_writers("adapters.strands.writer", url) as send:
         for number in range(REPEATS):
-            for one in writers:
-                assert one.stdin is not None
-                one.stdin.write(f"s{number}\n")
-                one.stdin.flush()
-            found = [answer(one) for one in writers]
+            found = [answer.split() for answer in send(f"s{number}")]
             attempts += sum(int(words[0]) for words in found)
             answered.append({name for words in found for name in words[1:]})
-    assert [one.returncode for one in writers] == [0, 0]
     assert attempts > 2 * TURNS * REPEATS  # otherwise they did not write at the same time
     with turnlog.sync.open_store(url) as store:
         for number, names in enumerate(answered):
@@ -62,22 +52,3 @@ def check(session: turnlog.Session, answered: set[str]) -> None:
             whole.append(question)
     assert len(set(asked)) == len(asked)
     assert set(whole) >= answered
-
-
-def start(url: str, name: str) -> subprocess.Popen[str]:
-    here = Path(__file__)
-    path = os.pathsep.join([str(here.parents[2]), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
-    command = [sys.executable, str(here.with_name("writer.py")), url, name]
-    return subprocess.Popen(
-        command,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-        env={**os.environ, "PYTHONPATH": path},
-    )
-
-
-def answer(process: subprocess.Popen[str]) -> list[str]:
-    assert process.stdout is not None
-    return process.stdout.readline().split()
