@@ -747,7 +747,7 @@ class RedisBackend(Backend):
             header, reply = None, seen[session]
             if reply is not None:
                 try:
-                    header = _layout.header_from(_layout.listed_key(namespace, session), *reply)
+                    header = self._header(_layout.listed_key(namespace, session), *reply)
                 except CorruptRecord as error:
                     found[number] = error
                     continue

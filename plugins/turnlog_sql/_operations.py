@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import suppress
+from functools import lru_cache
 from hashlib import blake2b
 from operator import attrgetter
 from typing import Any, Final, NamedTuple, TypeAlias, TypeVar
@@ -767,6 +768,7 @@ def _key(key: Key) -> dict[str, Value]:
         raise missing(key) from None  # raises InvalidInput if `key` is not a key
 
 
+@lru_cache(4_096)
 def _key_of(namespace: str, session: bytes) -> Key:
     try:
         return Key(namespace, session.decode())
