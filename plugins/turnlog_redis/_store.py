@@ -286,7 +286,7 @@ class RedisBackend(Backend):
         if last is None:
             commands.append((b"LRANGE", keys.session, _layout.RECORDS, -1))
         elif last:
-            commands.append((b"LRANGE", keys.session, -((last + 1) // 2), -1))
+            commands.append((b"LRANGE", keys.session, -self._expected_rows(key, last), -1))
         top, *rest = await self._all(until, commands)
         if top is None:
             raise missing(key)
@@ -305,6 +305,18 @@ class RedisBackend(Backend):
             return None
         self._seen[key] = Seen(found, raw, metadata)
         return Session(found.info(0.0), tuple(records))
+
+    def _expected_rows(self, key: Key, last: int) -> int:
+        """Return the number of records that probably hold the last messages of a session, as whole turns.
+
+        It follows from the averages of the last seen header.  If no header was seen, a turn is assumed to be one record
+        of a question and an answer.
+        """
+        seen = self._seen.get(key)
+        if seen is None or not seen.header.messages_until:
+            return (last + 1) // 2
+        rounds, header = seen.header.version.rounds, seen.header
+        return -(-last * rounds // header.messages_until) + (rounds - 1) // max(1, header.turns)
 
     def _header(self, key: Key, raw: bytes, metadata: bytes, left: int) -> Header:
         """Return the stored header; it is not decoded again if it has not changed."""
