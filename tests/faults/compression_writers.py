@@ -16,7 +16,7 @@ from typing import Any, Final
 import server_writers
 from turnlog import Backend, Change, Key, Record, Store, assistant, user
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_redis import _store as redis_store
+from turnlog_redis import _seal as redis_seal
 from turnlog_sql import _operations
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -69,7 +69,7 @@ def unchecked(inner: Backend, progress: Any) -> None:
 
     inner.seal = seal  # type: ignore[method-assign]
     _operations.fits = fits  # type: ignore[attr-defined]
-    redis_store.fits = fits  # type: ignore[attr-defined]
+    redis_seal.fits = fits  # type: ignore[attr-defined]
 
 
 NAIVE: Final = {"rewritten": rewritten, "unchecked": unchecked}
