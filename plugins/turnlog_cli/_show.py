@@ -15,7 +15,7 @@ from turnlog.rules import outline_of
 from turnlog.values import JSON
 
 from ._suggestion import not_found
-from ._text import VERIFY, Code, Printer, as_json, complain, line, note, time_of
+from ._text import VERIFY, Code, Printer, as_json, complain, counted, line, note, time_of
 
 STYLES: Final = {
     "user": "bold green",
@@ -90,7 +90,8 @@ def _summary(session: Session) -> str:
     info = session.info
     dropped = f" (the first {info.first} were dropped)" if info.first else ""
     owner = f", owner {line(info.owner)}" if info.owner else ""
-    return f", {info.turns} turns{dropped}, {info.messages} messages{owner}, updated {time_of(info.updated)}"
+    turns, messages = counted(info.turns, "turn"), counted(info.messages, "message")
+    return f", {turns}{dropped}, {messages}{owner}, updated {time_of(info.updated)}"
 
 
 def turns_of(session: Session) -> Iterator[Turn | CorruptRecord]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -228,6 +229,22 @@ async def test_a_port_of_another_server(kind: str, server: str) -> None:
     assert text.startswith(f"{kind} 127.0.0.1:{port}/")
     assert "nothing was done; check the host and the port in the URL, " in text
     assert "hunter2" not in text
+
+
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "mysql://u:hunter2@127.0.0.1:{}/d"])
+async def test_a_port_of_ssh(url: str) -> None:
+    """An SSH server greets its clients."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        text = await said(url.format(server.sockets[0].getsockname()[1]), Unavailable)
+    assert "nothing was done; check the host and the port in the URL, " in text
+    assert ("another kind of server answers" in text) == url.startswith("redis")
 
 
 async def test_a_sentinel_is_no_server_and_a_server_no_sentinel() -> None:
