@@ -34,15 +34,15 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
         if missing and not (outline.results and not outline.calls):
             add_results(repaired, _no_results(missing))
             missing = []
-        unanswered = []
+        failed: set[str] = set()
         for call in outline.calls:
             results[call.id] -= 1
-            if results[call.id] < 0:
-                unanswered.append(call)
-        if unanswered and unanswered[0].answer is None:
-            message = _failed(message, {call.id for call in unanswered})  # noqa: PLW2901
-        else:
-            missing += unanswered
+            if results[call.id] < 0 and call.answer is None:
+                failed.add(call.id)
+            elif results[call.id] < 0:
+                missing.append(call)
+        if failed:
+            message = _failed(message, failed)  # noqa: PLW2901
         repaired.append(message)
     add_results(repaired, _no_results(missing))
     return repaired
@@ -57,14 +57,14 @@ def without_results(messages: Sequence[Message]) -> bool:
 
 
 def calls_of(answer: Message) -> list[Call]:
-    """Return the calls of an answer that need a result.
+    """Return the calls of an answer that need a message with a result.
 
     The answer itself contains the results of tools that the provider runs.
     """
     if answer.is_plain:
         return []
     _, calls, results = outline_of(answer)
-    return [call for call in calls if call.id not in results]
+    return [call for call in calls if call.id not in results and call.answer is not None]
 
 
 def cleared(messages: Sequence[Message], turn: int) -> list[Message]:
@@ -90,8 +90,7 @@ def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
     """Append the results of calls to the messages, in their dialect."""
     for call, text, failed in results:
         answer = call.answer
-        if answer is None:
-            continue
+        assert answer is not None  # the callers pass no call whose part holds the result
         result = answer.make(call.id, call.name, text, failed)
         if answer.carrier is None:
             messages.append(Message.from_dict(result))
