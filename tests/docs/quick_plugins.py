@@ -23,7 +23,7 @@ def remember_plugins() -> None:
                 found.setdefault(name, points)
         return EntryPoints(point for points in found.values() for point in points if point.group == wanted["group"])
 
-    importlib.metadata.entry_points = entries  # type: ignore[assignment]  # it is not overloaded
+    importlib.metadata.entry_points = entries
 
 
 def _read(folder: str) -> list[tuple[str, list[EntryPoint]]]:
