@@ -41,7 +41,7 @@ async def test_the_defaults_of_the_other_methods() -> None:
             record = Record.of((user("hello"),), id=f"t{number}", time=0.0)
             await backend.commit(KEY, Change(append=(record,)))
         assert backend.location is None
-        with pytest.raises(Unsupported, match="^Least cannot list namespaces: name one$"):
+        with pytest.raises(Unsupported, match=r"^Least cannot list namespaces: name one$"):
             await backend.namespaces()
         stored = backend.state.records
         assert await backend.seal(KEY, Record.seal(stored)) is None
