@@ -188,7 +188,7 @@ def test_the_estimate_is_four_bytes_a_token() -> None:
 
 
 def test_lists_in_an_attachment_are_read_without_their_data() -> None:
-    part = {"type": "image", "labels": ["a cat", URL, [DATA]]}
+    part: JSON = {"type": "image", "labels": ["a cat", URL, [DATA]]}
     texts, attachments = content_of(user([part]))
     assert attachments == 1
     assert json.loads(texts[0]) == {"type": "image", "labels": ["a cat", "", [""]]}

@@ -949,7 +949,7 @@ def test_a_page_of_an_index_reports_damage_once() -> None:
     damage = [CorruptRecord(f"damaged {number}") for number in range(3)]
     first, second, third = (info("shop", name, 1.0, "") for name in "abc")
     query = Query(namespace="shop", limit=2)
-    found = [damage[0], first, None, damage[1], second, damage[2], third]
+    found: list[SessionInfo | CorruptRecord | None] = [damage[0], first, None, damage[1], second, damage[2], third]
     shown = page_of(query, found, is_last=True)
     assert shown is not None
     assert (shown.infos, shown.damaged) == ((first, second), tuple(damage[:2]))
