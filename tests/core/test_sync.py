@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from contextvars import ContextVar
@@ -248,7 +248,7 @@ def test_an_iterator_that_is_interrupted_has_ended() -> None:
     assert main is not None
     events: list[str] = []
 
-    async def numbers() -> AsyncIterator[int]:
+    async def numbers() -> AsyncGenerator[int, None]:
         yield 1
         try:
             signal.pthread_kill(main, signal.SIGINT)
@@ -396,7 +396,7 @@ def test_an_iterator_that_is_freed_in_the_loop_thread_closes_later() -> None:
 def test_an_iteration_may_be_closed_twice_in_the_loop_thread() -> None:
     closed = threading.Event()
 
-    async def numbers() -> AsyncIterator[int]:
+    async def numbers() -> AsyncGenerator[int, None]:
         try:
             yield 1
             yield 2
