@@ -10,8 +10,8 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 
 from turnlog import Message
 
-from ._log import CHECKPOINT, WRITES, Digests, Entry, Incomplete, ThreadLog
-from ._values import Blob, as_messages, digest, dump
+from ._log import CHECKPOINT, WRITES, Entry, Incomplete, ThreadLog
+from ._values import Blob, Digests, as_messages, digests_of, dump
 
 _FULL_BYTES: Final = 4 * 1024 * 1024
 """Largest size of a checkpoint that is stored with all values, in bytes: well below the 16 MiB of a record."""
@@ -72,7 +72,7 @@ class Draft:
         self.needs: int | None = None
         earlier = log.versions(put.ns, put.parent, serde)
         values = {name: put.checkpoint["channel_values"].get(name, _NONE) for name in put.new_versions}
-        lists = {name: _digests(value, serde) for name, value in values.items() if type(value) is list}
+        lists = {name: digests_of(value, serde) for name, value in values.items() if type(value) is list}
         entries = {name: {"channel": name, "version": version} for name, version in put.new_versions.items()}
         for name, value in values.items():
             if name in lists:
@@ -124,7 +124,7 @@ class Draft:
                 return 0
             if not value or type(value[0]) is not list:
                 return 0
-            earlier = _digests(value[0], self._serde)
+            earlier = digests_of(value[0], self._serde)
         for position, (old, item) in enumerate(zip(earlier.items, digests.items, strict=False)):
             if old != item:
                 return position
@@ -187,8 +187,3 @@ _NONE: Final = object()
 def _values(blobs: list[Blob]) -> Message:
     size = sum([len(data) for _, data in blobs])
     return Message.from_dict({"role": "values", "content": f"{size} bytes of LangGraph", "values": blobs})
-
-
-def _digests(value: list[Any], serde: SerializerProtocol) -> Digests:
-    each = [digest(item, serde) for item in value]
-    return Digests([one for one, _ in each], sum([size for _, size in each]))

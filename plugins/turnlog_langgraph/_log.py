@@ -17,7 +17,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from turnlog import CorruptRecord, Message, Receipt, Session, Version
 
 from ._messages import from_message
-from ._values import Blob, load
+from ._values import Blob, Digests, load
 
 CHECKPOINT: Final = "checkpoint"
 WRITES: Final = "writes"
@@ -100,13 +100,6 @@ class _Write(NamedTuple):
     position: int
     path: str
     channel: str
-
-
-class Digests(NamedTuple):
-    """A digest of each item of a list, and the number of bytes of all serialized items."""
-
-    items: list[int]
-    size: int
 
 
 class ThreadLog:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias
 
 import msgspec
 import ormsgpack
@@ -67,13 +67,25 @@ _FIELDS: Final = (
 """The options of LangGraph's serializer, and one to encode the fields of messages in a tenth of its time."""
 
 
-def digest(item: object, serde: SerializerProtocol) -> tuple[int, int]:
-    """Return a digest of an item of a list, and about the number of its serialized bytes.
+class Digests(NamedTuple):
+    """A digest of each item of a list, and about the number of bytes of all serialized items.
 
-    The digest is Python's hash of bytes, 64 bits with a key of the process.
+    A digest is Python's hash of bytes: 64 bits, with a key of the process.
     """
-    if is_message(item) and isinstance(serde, JsonPlusSerializer):
-        data = ormsgpack.packb(item, default=serde.dumps_typed, option=_FIELDS)
-        return hash(data), len(data)
-    kind, data = serde.dumps_typed(item)
-    return hash((kind, bytes(data))), len(data)
+
+    items: list[int]
+    size: int
+
+
+def digests_of(items: list[Any], serde: SerializerProtocol) -> Digests:
+    """Return the digests of a list."""
+    found, size, default, plain = list[int](), 0, serde.dumps_typed, isinstance(serde, JsonPlusSerializer)
+    for item in items:
+        if plain and is_message(item):
+            data = ormsgpack.packb(item, default=default, option=_FIELDS)
+            found.append(hash(data))
+        else:
+            kind, data = default(item)
+            found.append(hash((kind, bytes(data))))
+        size += len(data)
+    return Digests(found, size)
