@@ -11,6 +11,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import ClassVar, Final
 
+import pytest
+
 from ..errors import Closed
 from ..store import Store
 from ._base import ContractBase
@@ -18,7 +20,7 @@ from ._material import history, key, say
 from ._open_files import open_files
 
 _WRITERS: Final = 4  # of one session
-_MOMENTS: Final = (0, 1, 2, 3, 5, 8)  # steps of the event loop from the first call to `close`, or to its cancellation
+_MOMENTS: Final = (0, 1, 3, 8)  # steps of the event loop from the first call to `close`, or to its cancellation
 _RETURNING: Final = 20  # steps of the event loop in which callers receive answers that have arrived before
 
 
@@ -36,12 +38,12 @@ class Closing(ContractBase):
     async def test_turns_and_close(self) -> None:
         """`close` loses no acknowledged turn.  A turn whose call raised `Closed` is not stored, not even later."""
         if not self.shared:
-            return
+            pytest.skip("the sessions of a closed backend cannot be read")
         other = await self.opened()
         for number, steps in enumerate(_MOMENTS):
             async with self._calls(f"{number}") as calls:
                 await _pass(steps)
-                await calls.store.close()
+                await self._within(calls.store.close())
                 at_once = await calls.stored(other)
                 await self._closed(calls)
                 assert at_once == calls.acknowledged()
@@ -98,10 +100,13 @@ class Closing(ContractBase):
                 task.cancel()
             await asyncio.wait(calls.tasks, timeout=self.patience)
 
+    async def _within(self, closing: Awaitable[None]) -> None:
+        async with asyncio.timeout(self.patience):
+            await closing
+
     async def _closed(self, calls: _Calls) -> None:
         """Close the store, and check that the calls have ended."""
-        async with asyncio.timeout(self.patience):
-            await calls.store.close()
+        await self._within(calls.store.close())
         calls.is_closed = True
         await _pass(_RETURNING)
         assert all(task.done() for task in calls.tasks), "calls go on after `close` has returned"
