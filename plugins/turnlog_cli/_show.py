@@ -34,7 +34,7 @@ def show_session(
     Args:
         session_id: The session.
         url: The URL of the store; None: the store in the configuration.
-        last: Print only the fewest last turns with at least this number of messages.
+        last: Print the fewest whole turns at the end that hold at least this many messages; None: all.
         namespace: The namespace; None: the namespace in the configuration.
         json: Print one JSON document.
     """
