@@ -29,8 +29,8 @@ from turnlog.values import Capability, Finding, Remainder
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, host_and_port, parse_database_url
-from ._operations import Row
 from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PASSWORD, NO_PERMISSION, NO_TLS, READ_ONLY
+from ._rows import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend

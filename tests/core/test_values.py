@@ -772,6 +772,9 @@ def test_metadata_is_small_also_when_it_is_merged() -> None:
     with pytest.raises(TooLarge, match="1048576"):
         Metadata.of(half).merge(Metadata.of({"b": "y" * 600_000}))
     assert len(Metadata.of(half).merge(Metadata.of({"a": None, "b": "y" * 600_000}))) == 1
+    assert len(Metadata.of({"n" * 300_000: 1})) == 1
+    with pytest.raises(TooLarge, match="metadata takes 1200001 bytes"):
+        Metadata.of({"é" * 600_000: 1})
 
 
 def test_metadata_have_few_values_also_when_they_are_merged() -> None:
