@@ -195,6 +195,25 @@ async def test_only_connections_over_tcp_are_kept_alive(tmp_path: Path) -> None:
         keep_alive(writer.transport)
 
 
+async def test_a_lost_peer_is_detected_over_tcp() -> None:
+    def nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(nothing, "127.0.0.1", 0)
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        found = writer.transport.get_extra_info("socket")
+        assert not found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        keep_alive(writer.transport)
+        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            options = [found.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+            assert options == [30, 5, 3, 5_000]
+        writer.close()
+        await writer.wait_closed()
+
+
 # -------------------------------------------------------------------------------------------------- one resource a loop
 
 
