@@ -86,7 +86,7 @@ def adapters(session: nox.Session, adapter: str) -> None:
 @nox.session(python=PYTHONS)
 def tests(session: nox.Session) -> None:
     """Run the suite on each installed Python, in three processes; arguments after `--` replace those of pytest."""
-    session.install("-e", ".[test]")
+    session.install("-e", ".[dev]")
     session.run("python", "-m", "pytest", *(session.posargs or ["-n", "3", "--dist", "worksteal"]))
 
 

@@ -85,7 +85,7 @@ def show(
     store: StoreURL = None,
     namespace: Namespace = None,
     last: Annotated[
-        int | None, Parameter(help="Show only the fewest last turns with at least this number of messages.")
+        int | None, Parameter(help="Show the fewest whole turns at the end that hold at least this many messages.")
     ] = None,
     json: Annotated[bool, Parameter(help="Print one JSON document: info, turns and unchanged messages.")] = False,
 ) -> int:

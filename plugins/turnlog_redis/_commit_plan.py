@@ -111,7 +111,7 @@ def commit_plan(  # noqa: PLR0917 - the values of one commit, in the order in wh
         "" if todo.drop is None else todo.drop,
         "" if change.max_bytes is None else change.max_bytes,
         metadata,
-        "" if ttl is None else repr(ttl),
+        _layout.ttl_text(ttl),
         _expires(change),
         keys.member,
         old,

@@ -285,6 +285,11 @@ def expiry(left: int) -> float | None:
     return None if left < 0 else left / 1000
 
 
+def ttl_text(ttl: float | None) -> str:
+    """Return the backend's time to live as an argument of a script."""
+    return "" if ttl is None else repr(ttl)
+
+
 # ---------------------------------------------------------------------------------------------------------- the records
 
 

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 from time import monotonic
 from typing import Any, Final
 
-from turnlog import AccessError, Closed, OutcomeUnknown, Unavailable
+from turnlog import Closed, CorruptRecord, OutcomeUnknown, Unavailable
+from turnlog.errors import TurnlogError
 from turnlog.runtime import PerLoop, Reason, why_unreachable
 
-from ._connection import NO_MASTER, NO_SENTINEL, NO_SERVICE, PLAIN, Command, Lost, Refused, any_failed
+from ._connection import NO_MASTER, NO_SENTINEL, NO_SERVICE, PLAIN, Argument, Command, Lost, Refused, any_failed
+from ._layout import key_of
 from ._location import Location
-from ._scripts import TEXTS, may_have_written
+from ._scripts import DAMAGED, TEXTS, Script, may_have_written
 from ._topology import Topology, topology_of
 
 _PAUSE: Final = 0.05  # seconds before a command is sent again
@@ -85,6 +87,9 @@ _REASONS: Final = {
         "write redis in place of rediss in the scheme of the URL, or set its TLS port",
         permanent=True,
     ),
+    "Protocol error, got": Reason(
+        "another kind of server answers", "check the host and the port in the URL, and that Redis runs there"
+    ),
     "SELECT is not allowed in cluster mode": _ONE_NODE,
     "ERR unknown command": Reason(
         "the server lacks a command of the store",
@@ -111,6 +116,23 @@ class RetryingServer:
             lambda: topology_of(location, timeout), lambda topology: topology.close()
         )
 
+    def deadline(self) -> float:
+        """Return the deadline of an operation that begins now, by the monotonic clock."""
+        return monotonic() + self._timeout
+
+    async def run(
+        self,
+        until: float,
+        script: Script,
+        keys: Sequence[bytes],
+        *arguments: Argument,
+        writes: bool = False,
+        again: bool = True,
+    ) -> Any:  # noqa: ANN401 - an answer of a script
+        """Run a script and return its answer; `until`, `writes`, `again` and the errors are those of `ask_all`."""
+        (answer,) = await self.ask_all([script.call(keys, arguments)], until, writes=writes, again=again)
+        return answer
+
     async def ask_all(
         self, commands: Sequence[Command], until: float | None = None, *, writes: bool = False, again: bool = True
     ) -> list[Any]:
@@ -127,11 +149,12 @@ class RetryingServer:
             AccessError: The server refuses access.
             Unavailable: The command was not carried out.
             OutcomeUnknown: The answer was lost.
+            CorruptRecord: A script found damage, or a key has another type of value.
         """
         if self._closed:
             raise self._not_open()
         if until is None:
-            until = monotonic() + self._timeout
+            until = self.deadline()
         answers = await (await self._topology.get()).ask_all(commands, until)
         if any_failed(answers):
             await self._ask_again(list(commands), answers, until, writes=writes, again=again)
@@ -158,7 +181,8 @@ class RetryingServer:
                     elif str(answer).startswith(_TEMPORARY) and not self._reason(str(answer)):
                         wait = answer
                     else:
-                        raise self._error(answer, unknown=unknown or (writes and may_have_written(str(answer))))
+                        unknown = unknown or (writes and may_have_written(str(answer)))
+                        raise self._error(answer, unknown=unknown, command=commands[number])
                 else:
                     continue
                 left.append(number)
@@ -189,10 +213,13 @@ class RetryingServer:
     def _not_open(self) -> Closed:
         return Closed(f"{self.location.name} is not open: use it inside its 'with' block, or after open()")
 
-    def _error(self, answer: Lost | Refused, *, unknown: bool) -> AccessError | OutcomeUnknown | Unavailable:
+    def _error(self, answer: Lost | Refused, *, unknown: bool, command: Command = ()) -> TurnlogError:
         said, name = str(answer).rstrip("."), self.location.name
         if unknown:
-            error: AccessError | OutcomeUnknown | Unavailable = OutcomeUnknown(f"{name}: {said}")
+            error: TurnlogError = OutcomeUnknown(f"{name}: {said}")
+        elif said.startswith("WRONGTYPE") or DAMAGED in said:
+            key = key_of(command[3]) if len(command) > 3 else None
+            error = CorruptRecord("the session is damaged, or its key has another type of value", key=key)
         elif reason := self._reason(said):
             for start in (NO_MASTER, NO_SENTINEL, NO_SERVICE):
                 said = said.removeprefix(start)

@@ -15,13 +15,13 @@ not return.  Redis drops the queue if its first writer does nothing for `LEASE`,
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from hashlib import sha1
 from typing import Final, NamedTuple
 
 from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES, SLIDE
 
-from ._connection import Command
+from ._connection import Argument, Command
 from ._layout import CHANGES, HASH_BYTES, HEADER, RECORD, RECORDS, WORDS
 
 
@@ -30,6 +30,10 @@ class Script(NamedTuple):
 
     text: bytes
     sha: bytes
+
+    def call(self, keys: Sequence[bytes], arguments: Sequence[Argument]) -> Command:
+        """Return the command that runs the script."""
+        return (b"EVALSHA", self.sha, len(keys), *keys, *arguments)
 
 
 DAMAGED: Final = "turnlog: damaged"

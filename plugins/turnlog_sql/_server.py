@@ -19,9 +19,10 @@ from turnlog.runtime import PROBE, REACH, PerLoop, Turns
 
 from . import _operations
 from ._database import Database
-from ._operations import Row, Steps
+from ._operations import Steps
 from ._pool import Pool
 from ._refusals import CHECK
+from ._rows import Row
 from ._statements import Value
 
 _TRIES: Final = 20  # the largest number of attempts for a transaction that conflicts with others

@@ -32,9 +32,10 @@ from turnlog.rules import check_seal, page, page_of, page_of_all
 from turnlog.runtime import BoundedMap
 from turnlog.values import check_listing, check_read
 
-from . import _migrations, _operations
+from . import _commit, _delete, _migrations, _pages, _read, _seal, _sweep, _totals
 from ._database import Database, Migrate
-from ._operations import Row, Seen, Steps
+from ._operations import Steps
+from ._rows import Row, Seen
 
 _SEEN: Final = 4_096  # the number of sessions whose last seen state is kept; each takes about a kilobyte
 _COUNTED: Final = 5_000  # the number of sessions that one statement counts, in about ten milliseconds
@@ -156,9 +157,7 @@ class SQLBackend(Backend):
         seen = self._seen.get(key)
 
         def steps(*, slides: bool) -> Steps[tuple[Session, Seen]]:
-            return _operations.read(
-                statements, key, now, ttl, last=last, before=before, since=since, touch=slides, seen=seen
-            )
+            return _read.read(statements, key, now, ttl, last=last, before=before, since=since, touch=slides, seen=seen)
 
         try:
             try:
@@ -183,9 +182,9 @@ class SQLBackend(Backend):
         now, ttl, statements, seen = self.clock(), self.ttl, self._statements, self._seen
         try:
             receipt, after = await self._database.write(
-                lambda: _operations.commit(statements, key, change, now, ttl),
+                lambda: _commit.commit(statements, key, change, now, ttl),
                 # a function, because another task may change `seen` while this one waits for its turn
-                first=(lambda: _operations.append(statements, seen.get(key), change, now, ttl))
+                first=(lambda: _commit.append(statements, seen.get(key), change, now, ttl))
                 if change.append and key in seen
                 else None,
                 key=key,
@@ -204,9 +203,7 @@ class SQLBackend(Backend):
         self.check_open()
         now, statements = self.clock(), self._statements
         try:
-            return await self._database.write(
-                lambda: _operations.delete(statements, key, now, expect, for_owner), key=key
-            )
+            return await self._database.write(lambda: _delete.delete(statements, key, now, expect, for_owner), key=key)
         except CorruptRecord as error:
             error.key = error.key or key
             raise
@@ -216,7 +213,7 @@ class SQLBackend(Backend):
         self.check_open()
         now, statements = self.clock(), self._statements
         try:
-            done, after = await self._database.write(lambda: _operations.seal(statements, key, record, now), key=key)
+            done, after = await self._database.write(lambda: _seal.seal(statements, key, record, now), key=key)
         except CorruptRecord as error:
             error.key = error.key or key
             raise
@@ -233,7 +230,7 @@ class SQLBackend(Backend):
             return await page_of_all(self.namespaces, self.page, query)
         now, statements = self.clock(), self._statements
         try:
-            return await self._database.read(lambda: _operations.page(statements, query, now))
+            return await self._database.read(lambda: _pages.page(statements, query, now))
         except CorruptRecord:  # the database cannot read a row, and refuses the whole statement
             return await self._page_in_parts(query, now)
 
@@ -244,10 +241,10 @@ class SQLBackend(Backend):
         after: bytes | None = b""
         try:
             while after is not None:
-                steps = partial(_operations.totals, statements, namespace, now, after, _COUNTED)
+                steps = partial(_totals.totals, statements, namespace, now, after, _COUNTED)
                 part, after = await self._database.read(steps)
                 sessions, messages, size = sessions + part.sessions, messages + part.messages, size + part.bytes
-            stored = await self._database.read(partial(_operations.stored, statements, namespace))
+            stored = await self._database.read(partial(_totals.stored, statements, namespace))
         except CorruptRecord:  # as for a page: other rows can be read
             return await super().totals(namespace)
         stored += self._database.log_bytes()
@@ -258,9 +255,9 @@ class SQLBackend(Backend):
         limit = query.limit + 1
         while True:
             try:
-                keys = await self._database.read(partial(_operations.listed_keys, self._statements, query, limit))
+                keys = await self._database.read(partial(_pages.listed_keys, self._statements, query, limit))
             except CorruptRecord:  # the index is damaged: the index of keys has all sessions, in another order
-                every = await self._database.read(partial(_operations.every_key, self._statements, query))
+                every = await self._database.read(partial(_pages.every_key, self._statements, query))
                 keys = [one for one in every if one[0].startswith((query.prefix or "").encode())]
                 found = await self._listed(query, keys, now)
                 damaged = [one for one in found if isinstance(one, CorruptRecord)]
@@ -275,17 +272,17 @@ class SQLBackend(Backend):
         found: list[SessionInfo | CorruptRecord | None] = []
         for session, row in keys:
             try:
-                steps = partial(_operations.listed, self._statements, query, session, row, now)
+                steps = partial(_pages.listed, self._statements, query, session, row, now)
                 found.append(await self._database.read(steps))
             except CorruptRecord as error:
-                found.append(_operations.unreadable(query, session, error))
+                found.append(_pages.unreadable(query, session, error))
         return found
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
         check_listing(after, limit)
         self.check_open()
         statements = self._statements
-        return await self._database.read(lambda: _operations.namespaces(statements, after, limit))
+        return await self._database.read(lambda: _pages.namespaces(statements, after, limit))
 
     async def sweep(self, *, now: bool = False) -> int:
         """Remove the expired sessions, at most 100 in a transaction; return their number.
@@ -304,8 +301,8 @@ class SQLBackend(Backend):
         """
         self.check_open()
         swept, statements, grace = 0, self._statements, 0.0 if now else self._database.grace
-        while await self._database.read(lambda: _operations.any_expired(statements, self.clock() - grace)):
-            swept += await self._database.write(lambda: _operations.sweep(statements, self.clock() - grace, _SWEPT))
+        while await self._database.read(lambda: _sweep.any_expired(statements, self.clock() - grace)):
+            swept += await self._database.write(lambda: _sweep.sweep(statements, self.clock() - grace, _SWEPT))
         return swept
 
     async def _keep_sweeping(self) -> None:

@@ -29,8 +29,8 @@ from turnlog.values import Capability, Finding, Remainder
 from . import _migrations, _upkeep
 from ._database import RESTORE, Migrate
 from ._location import check_socket, host_and_port, parse_database_url
-from ._operations import Row
 from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PASSWORD, NO_PERMISSION, NO_TLS, READ_ONLY
+from ._rows import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import SNAPSHOT, Statements, Value
 from ._store import SQLBackend
@@ -322,7 +322,8 @@ class _MySQL(Server[_BufferedConnection]):
             return NO_TLS.error(self.name)
         if (code == 2003 or isinstance(error, OSError)) and (reason := why_unreachable(error)):  # CR_CONN_HOST_ERROR
             return reason.error(self.name)
-        check = f"; {CHECK}" if self.meaning(error) is Failure.LOST else ""
+        foreign = said.startswith("Packet sequence number wrong")  # the greeting is not one of MySQL
+        check = f"; {CHECK}" if foreign or self.meaning(error) is Failure.LOST else ""
         return Unavailable(f"{self.name}: {said}: nothing was done{check}")
 
     # ------------------------------------------------------------------------------------------------------- the tables

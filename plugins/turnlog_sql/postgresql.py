@@ -24,8 +24,8 @@ from turnlog.values import Capability, Finding, Remainder
 from . import _migrations, _upkeep
 from ._database import MIGRATE, RESTORE, Migrate
 from ._location import check_socket, parse_database_url
-from ._operations import Row
 from ._refusals import CHECK, DENIED, NO_DATABASE, NO_PASSWORD, NO_PERMISSION, NO_TLS, NO_USER, READ_ONLY
+from ._rows import Row
 from ._server import Failure, Server, in_a_line
 from ._statements import Statements, Value
 from ._store import SQLBackend

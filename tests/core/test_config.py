@@ -475,6 +475,18 @@ def test_a_file_that_is_none(alone: Path) -> None:
     assert "must be a path or a mapping, not int" in refused(config=5)
 
 
+@pytest.mark.parametrize("password", ["$DB_PASSWORD", "$hunter2"])
+def test_a_variable_in_a_url_needs_braces(alone: Path, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    """The text may also be the password itself, so the error does not show it."""
+    monkeypatch.setenv("DB_PASSWORD", "secret")
+    alone.joinpath("turnlog.toml").write_text(f'[store]\nurl = "fakenet://u:{password}@h"\n')
+    with pytest.raises(ConfigError, match=r"the password in the URL is \$ and a name") as caught:
+        open_store()
+    assert password not in str(caught.value).replace("${DB_PASSWORD}", "")
+    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "fakenet://u:${DB_PASSWORD}@h"\n')
+    open_store()
+
+
 @pytest.mark.parametrize(
     ("name", "near"),
     [

@@ -16,8 +16,8 @@ from typing import Any, Final
 import server_writers
 from turnlog import Backend, Change, Key, Record, Store, assistant, user
 from turnlog_compression.zstd import ZstdLayer
-from turnlog_redis import _store as redis_store
-from turnlog_sql import _operations
+from turnlog_redis import _seal as redis_seal
+from turnlog_sql import _seal as sql_seal
 from turnlog_sql.sqlite import SQLiteBackend
 
 WRITERS: Final = 2
@@ -68,8 +68,8 @@ def unchecked(inner: Backend, progress: Any) -> None:
         return bool(run)
 
     inner.seal = seal  # type: ignore[method-assign]
-    _operations.fits = fits  # type: ignore[attr-defined]
-    redis_store.fits = fits  # type: ignore[attr-defined]
+    sql_seal.fits = fits  # type: ignore[attr-defined]
+    redis_seal.fits = fits  # type: ignore[attr-defined]
 
 
 NAIVE: Final = {"rewritten": rewritten, "unchecked": unchecked}

@@ -19,8 +19,9 @@ import time
 from typing import Any
 
 from turnlog import OutcomeUnknown, SessionNotFound, Store, Unavailable, assistant, user
-from turnlog_sql import sqlite
+from turnlog_sql import _sqlite_transactions as transactions
 from turnlog_sql._sqlite_connection import Connection
+from turnlog_sql._sqlite_file import SQLiteFile
 from turnlog_sql._thread import Work
 from turnlog_sql.sqlite import SQLiteBackend
 
@@ -39,7 +40,7 @@ def deferred() -> None:
         connection.execute("PRAGMA busy_timeout=30000")
         connection.execute("BEGIN")
         try:
-            answer = sqlite._do(connection, (*work[:3], None, work[4]))
+            answer = transactions._do(connection, (*work[:3], None, work[4]))
         except sqlite3.OperationalError as error:
             connection.execute("ROLLBACK")
             raise Unavailable(f"refused: {error}") from error
@@ -49,12 +50,12 @@ def deferred() -> None:
         connection.execute("COMMIT")
         return answer
 
-    sqlite._transact = transact
+    transactions._transact = transact
 
 
 def autocommit() -> None:
     """Make the backend naive: each statement is a transaction."""
-    sqlite._transact = sqlite._do
+    transactions._transact = transactions._do
 
 
 async def append(path: str, name: str, count: int) -> None:
@@ -96,7 +97,7 @@ def connection_of(store: Store) -> Connection:
     """Return the connection of the worker thread, which other threads may use only while the worker waits."""
     assert isinstance(store.backend, SQLiteBackend)
     database = store.backend._database
-    assert isinstance(database, sqlite._SQLite)
+    assert isinstance(database, SQLiteFile)
     thread = database._worker._thread
     assert thread is not None
     assert thread.connection is not None
@@ -115,13 +116,13 @@ def die_before(connection: Connection, statement: int) -> None:
     if statement < STATEMENTS:
         connection.set_trace_callback(watch)
     else:
-        transact = sqlite._transact
+        transact = transactions._transact
 
         def die_after(connection: Connection, work: Work) -> Any:
             transact(connection, work)
             os.kill(os.getpid(), signal.SIGKILL)
 
-        sqlite._transact = die_after
+        transactions._transact = die_after
 
 
 def killed(path: str, number: int, statement: int | None) -> list[str]:

@@ -42,7 +42,7 @@ from turnlog import (
     assistant,
     user,
 )
-from turnlog_sql import _operations
+from turnlog_sql import _read
 from turnlog_sql._pool import Pool
 from turnlog_sql._server import Server
 
@@ -264,7 +264,7 @@ async def test_what_has_expired_does_not_come_back_by_a_read_that_began_before(p
         await advance(store.backend, 50)
         server, key = server_of(store), Key("default", "a")
         asked: Any = {"last": None, "before": None, "since": None, "touch": True}
-        steps = _operations.read(server.statements, key, 0.0, 100.0, **asked)
+        steps = _read.read(server.statements, key, 0.0, 100.0, **asked)
         sent: Any = next(steps)
         rows = await server.with_connection(lambda one: server.fetch(one, sent[0].sql, sent[1]))
         await advance(store.backend, 60)

@@ -415,6 +415,26 @@ async def test_a_call_that_the_provider_has_answered_is_not_run(store: Store, di
     assert (await store.load("s"))[1:] == [answer]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "result"),
+    [
+        ({"city": "Rome"}, {"state": "output-available", "output": "Sunny in Rome"}),
+        (
+            {"town": "Rome"},
+            {"state": "output-error", "errorText": "ValidationError: Object contains unknown field `town`"},
+        ),
+    ],
+)
+async def test_a_call_whose_part_holds_the_result(store: Store, arguments: object, result: dict[str, Any]) -> None:
+    """The Vercel AI UI has no separate message for a result."""
+    part = {"type": "tool-weather", "toolCallId": "c", "state": "input-available", "input": arguments}
+    answer = Message.from_dict({"role": "assistant", "parts": [part, {"type": "text", "text": "I look."}]})
+    model = Scripted(answer, assistant("Done."))
+    await Pipeline(store, model, tools=[weather]).execute("s", "user", "?")
+    [answered] = model.given[1][1:]
+    assert answered.to_dict()["parts"] == [{**part, **result}, {"type": "text", "text": "I look."}]
+
+
 @pytest.mark.parametrize("nested", [False, True])
 async def test_a_call_that_is_written_in_two_dialects_is_one_call(store: Store, nested: bool) -> None:
     """LangChain keeps Anthropic's blocks in addition to its own calls."""
@@ -473,11 +493,3 @@ async def test_the_usage_is_that_of_all_requests_of_a_turn(store: Store) -> None
 
     result = await Pipeline(store, model, tools=[weather]).execute("s", "user", "?")
     assert result.usage == Usage(input=30, output=5, cached=11)
-
-
-async def test_a_call_in_a_part_of_a_ui_message_is_not_run(store: Store) -> None:
-    """Its part holds the result, so the pipeline cannot add a message with the result."""
-    part = {"type": "tool-weather", "toolCallId": "c", "state": "input-available", "input": {"city": "Rome"}}
-    answer = Message.from_dict({"role": "assistant", "parts": [part]})
-    result = await Pipeline(store, Scripted(answer), tools=[weather]).execute("s", "user", "?")
-    assert result.response == answer

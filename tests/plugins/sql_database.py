@@ -10,7 +10,8 @@ from typing import TypeVar, cast
 from turnlog_sql import _migrations
 from turnlog_sql._operations import Steps
 from turnlog_sql._sqlite_connection import Connection
-from turnlog_sql.sqlite import _drive, _statements, _transact
+from turnlog_sql._sqlite_file import sqlite_statements
+from turnlog_sql._sqlite_transactions import _drive, _transact
 
 T = TypeVar("T")
 
@@ -20,7 +21,7 @@ class Database:
 
     def __init__(self) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None, factory=Connection)
-        self.statements = copy(_statements())
+        self.statements = copy(sqlite_statements())
         for _, step in _migrations.missing(None, self.statements.dialect):
             for statement in step:
                 self.connection.execute(statement)

@@ -73,7 +73,7 @@ async def test_servers_behind_a_proxy_are_asked_for_each_bucket() -> None:
 
 async def test_a_rare_prefix_is_searched_in_the_whole_indexes(monkeypatch: pytest.MonkeyPatch) -> None:
     """The server compares the members, also with characters that mean something in its patterns."""
-    monkeypatch.setattr("turnlog_redis._store._SCANNED", 1)
+    monkeypatch.setattr("turnlog_redis._pages._SCANNED", 1)
     url = emptied()
     async with Proxy(url) as proxy, at(proxy.url) as store:
         rare = ["*", "a*b", "?", "[a]", "a[b-z]", "\\", "\\*", "^", "-", "]", "a-b", "é*"]

@@ -18,9 +18,10 @@ from typing import Any
 import pytest
 
 import servers
-from turnlog import AccessError, Closed, OutcomeUnknown, Store, TurnlogError, Unavailable, user
+from turnlog import AccessError, Closed, CorruptRecord, Key, OutcomeUnknown, Store, TurnlogError, Unavailable, user
 from turnlog_redis import RedisBackend
 from turnlog_redis._connection import Command, Lost, Refused
+from turnlog_redis._layout import keys_of
 from turnlog_redis._location import location_of_url
 from turnlog_redis._retry import RetryingServer
 from turnlog_redis._scripts import DAMAGED, TOP
@@ -82,13 +83,21 @@ async def test_a_temporary_refusal_is_retried(refusal: str) -> None:
     assert refusal.rstrip(".") in str(caught.value) and "h:6379/0" in str(caught.value)
 
 
-@pytest.mark.parametrize("refusal", ["NOPERM no", "MOVED 1 h:1", "OOM command not allowed", "WRONGTYPE", "ERR what?"])
+@pytest.mark.parametrize("refusal", ["NOPERM no", "MOVED 1 h:1", "OOM command not allowed", "ERR what?"])
 async def test_a_permanent_refusal_is_raised_at_once(refusal: str) -> None:
     topology = Scripted([Refused(refusal)])
     with pytest.raises((AccessError, Unavailable), match="nothing was done") as caught:
         await server(topology).ask_all([(b"X",)], writes=True)
     assert isinstance(caught.value, AccessError) == refusal.startswith(("NOPERM", "MOVED"))
     assert len(topology.asked) == 1
+
+
+async def test_a_key_of_another_type_is_reported_with_its_session() -> None:
+    key = Key("shop", "alice")
+    place = keys_of(key.namespace, b"alice").session
+    with pytest.raises(CorruptRecord, match="another type of value") as caught:
+        await server(Scripted(["well", Refused("WRONGTYPE")])).ask_all([(b"X",), TOP.call((place,), ())])
+    assert caught.value.key == key
 
 
 async def test_only_refused_commands_are_sent_again() -> None:
@@ -126,7 +135,7 @@ _NO_RIGHT = "ERR The user executing the script can't run this command or subcomm
             True,
             Unavailable,
         ),  # before any write
-        ([lambda: Refused(f"ERR @user_script:9: {DAMAGED} script: 1, on @user_script:9.")], True, True, Unavailable),
+        ([lambda: Refused(f"ERR @user_script:9: {DAMAGED} script: 1, on @user_script:9.")], True, True, CorruptRecord),
     ],
 )
 async def test_a_lost_answer(
@@ -139,7 +148,7 @@ async def test_a_lost_answer(
         return
     with pytest.raises(outcome) as caught:
         await asked
-    assert ("nothing was done" in str(caught.value)) == (outcome is not OutcomeUnknown)
+    assert ("nothing was done" in str(caught.value)) == (outcome in (AccessError, Unavailable))
 
 
 @pytest.mark.parametrize("scheme", ["redis", "redis+cluster"])

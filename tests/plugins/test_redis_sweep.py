@@ -13,7 +13,7 @@ import servers
 from turnlog import Store, user
 from turnlog.errors import Closed
 from turnlog_cli import main
-from turnlog_redis import RedisBackend, _store
+from turnlog_redis import RedisBackend, _sweep
 from turnlog_redis._layout import keys_of
 
 
@@ -62,7 +62,7 @@ async def test_a_sweep_forgets_expired_sessions_in_all_namespaces(client: Any) -
 async def test_large_indexes_and_many_namespaces_are_swept_in_parts(
     at_once: int, client: Any, monkeypatch: Any
 ) -> None:
-    monkeypatch.setattr(_store, "_SWEPT", at_once)
+    monkeypatch.setattr(_sweep, "_SWEPT", at_once)
     async with Store(RedisBackend(servers.redis())) as store:
         for name in ("default", "b", "c", "d", "e"):
             await store.within(name).append("s0", [user("x")])

@@ -13,8 +13,9 @@ from redis.exceptions import ResponseError
 
 import servers
 from turnlog import Store, Totals, user
-from turnlog_redis import RedisBackend, _layout, _store
+from turnlog_redis import RedisBackend, _layout, _totals
 from turnlog_redis._layout import keys_of
+from turnlog_redis._retry import RetryingServer
 
 SESSIONS = 40
 
@@ -54,8 +55,8 @@ async def test_a_bucket_is_counted_in_parts(at_once: int, client: Any, monkeypat
     for number, time in enumerate(times[::10]):
         client.zadd(keys.listing, {f"gone{number}{place}\0": time for place in range(5)})
     expected = await totals()
-    monkeypatch.setattr(_store, "_AT_ONCE", at_once)
-    monkeypatch.setattr(_store, "_EVERY", 1)
+    monkeypatch.setattr(_totals, "_AT_ONCE", at_once)
+    monkeypatch.setattr(_totals, "_EVERY", 1)
     found = await totals()
     assert found == expected
     assert (found.sessions, found.messages) == (SESSIONS, 2 * SESSIONS)
@@ -64,18 +65,18 @@ async def test_a_bucket_is_counted_in_parts(at_once: int, client: Any, monkeypat
 async def test_small_buckets_are_counted_together(client: Any, monkeypatch: Any) -> None:
     """Two round trips count the entries and then read them."""
     await fill(*(f"s{number}" for number in range(SESSIONS)))
-    trips, ask = [], RedisBackend._all
+    trips, ask = [], RetryingServer.ask_all
 
-    async def counted(self: RedisBackend, until: float, commands: Any, **how: Any) -> Any:
+    async def counted(self: RetryingServer, commands: Any, until: float, **how: Any) -> Any:
         trips.append(len(commands))
-        return await ask(self, until, commands, **how)
+        return await ask(self, commands, until, **how)
 
     async with RedisBackend(servers.redis()) as backend:
-        monkeypatch.setattr(RedisBackend, "_all", counted)
+        monkeypatch.setattr(RetryingServer, "ask_all", counted)
         assert (await backend.totals("default")).sessions == SESSIONS
         assert trips[0] == _layout.BUCKETS
         assert (len(trips), trips[1] <= SESSIONS) == (2, True)
-        monkeypatch.setattr(_store, "_AT_ONCE", 10)
+        monkeypatch.setattr(_totals, "_AT_ONCE", 10)
         await backend.totals("default")
         assert 4 <= len(trips[3:]) <= SESSIONS
 

@@ -27,7 +27,8 @@ from turnlog import (
     Version,
     user,
 )
-from turnlog_sql import _operations
+from turnlog_sql import _commit, _operations, _pages, _read
+from turnlog_sql._rows import Seen
 from turnlog_sql._statements import Prefix, Statement
 
 LONG = Key("shop", "long")
@@ -48,25 +49,23 @@ class Filled(Database):
 
     def commit(self, change: Change, key: Key = LONG) -> Receipt:
         """Commit a change."""
-        return self.write(_operations.commit(self.statements, key, change, 1.0, None))[0]
+        return self.write(_commit.commit(self.statements, key, change, 1.0, None))[0]
 
     def append(self) -> Receipt:
         """Append a turn to the long session, which was just read."""
         change = Change(append=said(1))
-        _, seen = self.read(
-            _operations.read(self.statements, LONG, 1.0, None, last=0, before=None, since=None, touch=True)
-        )
-        found = self.write(_nothing(), first=_operations.append(self.statements, seen, change, 1.0, None))
+        _, seen = self.read(_read.read(self.statements, LONG, 1.0, None, last=0, before=None, since=None, touch=True))
+        found = self.write(_nothing(), first=_commit.append(self.statements, seen, change, 1.0, None))
         return found[0]
 
     def session(self, *, last: int | None = None, before: int | None = None, since: Version | None = None) -> Session:
         """Read the long session."""
-        steps = _operations.read(self.statements, LONG, 1.0, None, last=last, before=before, since=since, touch=True)
+        steps = _read.read(self.statements, LONG, 1.0, None, last=last, before=before, since=since, touch=True)
         return self.read(steps)[0]
 
     def page(self, owner: str | None = None) -> object:
         """List five sessions."""
-        return self.read(_operations.page(self.statements, Query(namespace="shop", owner=owner, limit=5), 1.0))
+        return self.read(_pages.page(self.statements, Query(namespace="shop", owner=owner, limit=5), 1.0))
 
     def work(self, call: Callable[[], object]) -> tuple[str, int]:
         """Return the kinds of statements of a call and the number of SQLite's steps (sqlite.org/opcode.html)."""
@@ -85,7 +84,7 @@ class Filled(Database):
         return " ".join(statements), steps[0]
 
 
-def _nothing() -> _operations.Steps[tuple[Receipt, _operations.Seen]]:
+def _nothing() -> _operations.Steps[tuple[Receipt, Seen]]:
     raise AssertionError("it was not done at once")
     yield
 
@@ -215,17 +214,17 @@ def test_a_rare_prefix_is_searched_in_the_index_of_keys_and_a_frequent_one_in_th
 
 
 def _page(database: Database, query: Query) -> Page:
-    return database.read(_operations.page(database.statements, query, 2e3))
+    return database.read(_pages.page(database.statements, query, 2e3))
 
 
 def test_a_page_of_a_prefix_takes_few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
     """SQLite searches a rare prefix, however many sessions there are, and scans for a frequent one."""
-    monkeypatch.setattr(_operations, "_FEW", 20)
+    monkeypatch.setattr(_pages, "_FEW", 20)
     database = Filled(1)
     for number in range(1_000):
         name = f"rare{number}" if number % 100 == 0 else f"often{number}"
         change = Change(metadata={"x": 1})
-        database.write(_operations.commit(database.statements, Key("default", name), change, float(number), None))
+        database.write(_commit.commit(database.statements, Key("default", name), change, float(number), None))
     for prefix, count, most in (("rare", 10, 1_500), ("often", 10, 1_500), ("none", 0, 300)):
         query = Query(namespace="default", prefix=prefix, limit=10)
         assert len(_page(database, query).infos) == count
@@ -246,7 +245,7 @@ def test_a_plan_that_scans_a_table_is_detected() -> None:
 def test_at_most_twice_the_remembered_changes_are_kept() -> None:
     database = Database()
     for _ in range(300):
-        steps = _operations.commit(database.statements, LONG, Change(append=said(1)), 1.0, None)
+        steps = _commit.commit(database.statements, LONG, Change(append=said(1)), 1.0, None)
         database.write(steps)
         assert database.rows("changes") <= 128
     database.close()

@@ -26,7 +26,7 @@ from turnlog import (
     assistant,
     user,
 )
-from turnlog_sql import _operations
+from turnlog_sql import _commit, _delete, _operations, _pages, _read, _sweep
 
 KEY = Key("shop", "alice")
 TURNS = 6
@@ -40,14 +40,14 @@ class Kept(Database):
         for turn in range(TURNS):
             said = (user(f"question {turn}"), assistant(f"answer {turn}"))
             change = Change(append=(Record.of(said, id=f"t{turn}", time=1.0),), owner="ann", metadata={"title": "T"})
-            self.write(_operations.commit(self.statements, KEY, change, float(turn), None))
+            self.write(_commit.commit(self.statements, KEY, change, float(turn), None))
 
     def session(
         self, *, last: int | None = None, before: int | None = None, since: Version | None = None, key: Key = KEY
     ) -> Session:
         """Read the session."""
         asked = {"last": last, "before": before, "since": since}
-        return self.read(_operations.read(self.statements, key, 9.0, None, touch=True, **asked))[0]  # type: ignore[arg-type]
+        return self.read(_read.read(self.statements, key, 9.0, None, touch=True, **asked))[0]  # type: ignore[arg-type]
 
 
 @pytest.fixture
@@ -114,8 +114,8 @@ def test_forged_values_with_right_checksums_cause_no_crash(
         lambda: kept.session(last=3).turns,
         lambda: kept.session(before=4).messages,
         lambda: kept.session(since=version).messages,
-        lambda: kept.read(_operations.page(kept.statements, Query(namespace="shop"), 20.0)),
-        *(lambda c=change: kept.write(_operations.commit(kept.statements, KEY, c, 20.0, None)) for change in changes),
+        lambda: kept.read(_pages.page(kept.statements, Query(namespace="shop"), 20.0)),
+        *(lambda c=change: kept.write(_commit.commit(kept.statements, KEY, c, 20.0, None)) for change in changes),
     ]
     for body in forged(data[:-checks]):
         wrong = packed_head(KEY, body, payload) if table == "records" else body + KEY.checksum(body)
@@ -197,14 +197,14 @@ def test_a_row_of_another_session_is_noticed(kept: Kept, which: str) -> None:
     """This holds even if the other session has the same contents."""
     changes = [Change(append=(Record.of((user("x"),), id=f"t{n}", time=1.0),), metadata={"a": 1}) for n in range(3)]
     keys = (Key("shop", "bob"), Key("shop", "carol"))
-    kept.write(_operations.delete(kept.statements, KEY, 1.0, None, None))
+    kept.write(_delete.delete(kept.statements, KEY, 1.0, None, None))
     for key in keys:
         for change in changes:
-            kept.write(_operations.commit(kept.statements, key, change, 1.0, None, bytes))
+            kept.write(_commit.commit(kept.statements, key, change, 1.0, None, bytes))
     kept.connection.execute(OF_ANOTHER[which])
     with pytest.raises(CorruptRecord) as caught:
         kept.session(key=keys[0])
-        kept.write(_operations.commit(kept.statements, keys[0], changes[1], 1.0, None))
+        kept.write(_commit.commit(kept.statements, keys[0], changes[1], 1.0, None))
     assert caught.value.key == keys[0]
 
 
@@ -212,15 +212,15 @@ def three(kept: Kept) -> None:
     """Write three more sessions of two owners, one after the other."""
     for place, (name, owner) in enumerate((("a", "ann"), ("b", "ann"), ("c", "bob"))):
         change = Change(append=(Record.of((user("x"),), id="t", time=1.0),), owner=owner)
-        kept.write(_operations.commit(kept.statements, Key("shop", name), change, 10.0 + place, None))
+        kept.write(_commit.commit(kept.statements, Key("shop", name), change, 10.0 + place, None))
 
 
 def page_of(kept: Kept, **asked: Any) -> Page:
-    return kept.read(_operations.page(kept.statements, Query(namespace="shop", **asked), 20.0))
+    return kept.read(_pages.page(kept.statements, Query(namespace="shop", **asked), 20.0))
 
 
 def erased(kept: Kept, name: str, owner: str | None = None) -> bool:
-    return kept.write(_operations.delete(kept.statements, Key("shop", name), 20.0, None, owner))
+    return kept.write(_delete.delete(kept.statements, Key("shop", name), 20.0, None, owner))
 
 
 def test_a_damaged_session_hides_no_other_and_can_be_deleted(kept: Kept) -> None:
@@ -271,32 +271,32 @@ TIMES: dict[str, str] = {
 @pytest.mark.parametrize("wrong", TIMES)
 def test_a_damaged_time_is_noticed_and_ends_no_session(kept: Kept, wrong: str) -> None:
     """The session neither expires nor is swept, and its listing names it."""
-    kept.write(_operations.commit(kept.statements, KEY, Change(ttl=100.0), 9.0, None))
+    kept.write(_commit.commit(kept.statements, KEY, Change(ttl=100.0), 9.0, None))
     kept.connection.execute(f"UPDATE turnlog_sessions SET {TIMES[wrong]}")
     for last in (None, 0, 3):
         with pytest.raises(CorruptRecord, match="alice"):
             kept.session(last=last)
     with pytest.raises(CorruptRecord, match="alice"):
-        kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"a": 1}), 20.0, None))
+        kept.write(_commit.commit(kept.statements, KEY, Change(metadata={"a": 1}), 20.0, None))
     for owner in (None, "ann"):
         page = page_of(kept, owner=owner)
         assert (page.infos, [error.key for error in page.damaged]) == ((), [KEY])
-    assert not kept.read(_operations.any_expired(kept.statements, 50.0))
-    assert kept.write(_operations.sweep(kept.statements, 50.0, 10)) == 0
+    assert not kept.read(_sweep.any_expired(kept.statements, 50.0))
+    assert kept.write(_sweep.sweep(kept.statements, 50.0, 10)) == 0
     assert erased(kept, "alice", "ann")
 
 
 def test_metadata_that_are_lost_or_older_are_noticed(kept: Kept) -> None:
     """The metadata are intact and belong to this session."""
     (old,) = kept.connection.execute("SELECT metadata FROM turnlog_metadata").fetchone()
-    kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"title": "new"}), 9.0, None))
+    kept.write(_commit.commit(kept.statements, KEY, Change(metadata={"title": "new"}), 9.0, None))
     for damage, values in (("UPDATE turnlog_metadata SET metadata = ?", (old,)), ("DELETE FROM turnlog_metadata", ())):
         kept.connection.execute(damage, values)
         for last in (None, 0, 3):
             with pytest.raises(CorruptRecord, match="metadata"):
                 kept.session(last=last)
         with pytest.raises(CorruptRecord, match="metadata"):
-            kept.write(_operations.commit(kept.statements, KEY, Change(metadata={"a": 1}), 9.0, None))
+            kept.write(_commit.commit(kept.statements, KEY, Change(metadata={"a": 1}), 9.0, None))
         assert [str(error.key) for error in page_of(kept).damaged] == ["'alice' in namespace 'shop'"]
 
 
@@ -323,7 +323,7 @@ def test_a_row_of_another_session_is_not_deleted(kept: Kept) -> None:
     before = kept.rows("records")
     for owner in (None, "bob", "ann"):
         with pytest.raises(CorruptRecord, match="the row of another session"):
-            kept.write(_operations.delete(damaged, Key("shop", "b"), 20.0, None, owner))
+            kept.write(_delete.delete(damaged, Key("shop", "b"), 20.0, None, owner))
     assert kept.rows("records") == before
 
 
@@ -342,7 +342,7 @@ def test_a_header_found_twice_or_not_at_all_is_damage(kept: Kept) -> None:
 def test_an_invalid_namespace_is_reported_by_the_list(kept: Kept, namespace: str) -> None:
     kept.connection.execute(f"UPDATE turnlog_sessions SET namespace = {namespace}")
     with pytest.raises(CorruptRecord, match="not a namespace"):
-        kept.read(_operations.namespaces(kept.statements, None, 10))
+        kept.read(_pages.namespaces(kept.statements, None, 10))
 
 
 def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_recreated(kept: Kept) -> None:
@@ -359,13 +359,13 @@ def test_a_session_that_the_index_of_keys_lacks_is_neither_missing_nor_recreated
     for last in (None, 0, 3):
         asked = {"last": last, "before": None, "since": None}
         with pytest.raises(CorruptRecord, match="does not contain it") as caught:
-            kept.read(_operations.read(damaged, KEY, 9.0, None, touch=True, **asked))  # type: ignore[arg-type]
+            kept.read(_read.read(damaged, KEY, 9.0, None, touch=True, **asked))  # type: ignore[arg-type]
         assert caught.value.key == KEY
     change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
     with pytest.raises(CorruptRecord, match="does not contain it"):
-        kept.write(_operations.commit(damaged, KEY, change, 9.0, None))
+        kept.write(_commit.commit(damaged, KEY, change, 9.0, None))
     with pytest.raises(CorruptRecord, match="does not contain it"):
-        kept.write(_operations.delete(damaged, KEY, 9.0, None, None))
+        kept.write(_delete.delete(damaged, KEY, 9.0, None, None))
     assert kept.rows("sessions") == 1
     with pytest.raises(SessionNotFound):
         kept.session(key=Key("shop", "nobody"))
@@ -376,12 +376,12 @@ def test_a_session_that_is_made_between_the_statements_of_a_read_is_missing_and_
     kept: Kept, last: int | None
 ) -> None:
     new = Key("shop", "new")
-    steps = _operations.read(kept.statements, new, 9.0, None, last=last, before=None, since=None, touch=True)
+    steps = _read.read(kept.statements, new, 9.0, None, last=last, before=None, since=None, touch=True)
 
     def interrupted() -> _operations.Steps[object]:
         rows = yield next(steps)
         change = Change(append=(Record.of((user("x"),), id="t", time=1.0),))
-        yield from _operations.commit(kept.statements, new, change, 9.0, None)
+        yield from _commit.commit(kept.statements, new, change, 9.0, None)
         while True:
             rows = yield steps.send(rows)
 

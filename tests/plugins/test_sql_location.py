@@ -89,7 +89,7 @@ def test_paths_of_other_systems() -> None:
 
 
 async def test_a_path_that_sqlite_cannot_open_needs_no_backup(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("turnlog_sql.sqlite.uri_of", lambda path, query: f"file://C{path}?{query}")
+    monkeypatch.setattr("turnlog_sql._sqlite_file.uri_of", lambda path, query: f"file://C{path}?{query}")
     with pytest.raises(AccessError, match=r"cannot be opened: .*check the path") as caught:
         await store(f"sqlite:///{tmp_path}/a.db").open()
     assert "backup" not in str(caught.value)

@@ -25,7 +25,8 @@ from sql_database import Database
 from turnlog import ABSENT, PRESENT, Change, Key, Query, Record, Session, Version, user
 from turnlog.errors import TurnlogError
 from turnlog.rules import SessionState, page
-from turnlog_sql import _operations
+from turnlog_sql import _commit, _delete, _pages, _read, _seal
+from turnlog_sql._rows import Seen
 
 small = st.integers(0, 7)
 owners = st.none() | st.none() | st.sampled_from(["ann", "ben"])
@@ -60,7 +61,7 @@ class Machine(RuleBasedStateMachine):
         self.states = {key: SessionState.absent(key) for key in self.keys}
         self.changes: list[Change] = []
         self.versions: list[Version] = []
-        self.seen: dict[Key, _operations.Seen] = {}
+        self.seen: dict[Key, Seen] = {}
 
     def teardown(self) -> None:
         self.database.close()
@@ -78,8 +79,8 @@ class Machine(RuleBasedStateMachine):
         epoch = next(self.epochs).to_bytes(16, "big")
         state = Side(lambda: self.states[key].apply(change, self.now, nonce=lambda _: epoch))
         statements, seen = self.database.statements, self.seen.get(key)
-        steps = _operations.commit(statements, key, change, self.now, self.ttl, lambda _: epoch)
-        at_once = _operations.append(statements, seen, change, self.now, self.ttl) if seen and change.append else None
+        steps = _commit.commit(statements, key, change, self.now, self.ttl, lambda _: epoch)
+        at_once = _commit.append(statements, seen, change, self.now, self.ttl) if seen and change.append else None
         rows = Side(lambda: self.database.write(steps, first=at_once))
         assert rows.error is state.error
         if state.error is None:
@@ -176,7 +177,7 @@ class Machine(RuleBasedStateMachine):
         except TurnlogError:
             return
         state = Side(lambda: self.states[key].seal(sealed, self.now))
-        rows = Side(lambda: self.database.write(_operations.seal(self.database.statements, key, sealed, self.now)))
+        rows = Side(lambda: self.database.write(_seal.seal(self.database.statements, key, sealed, self.now)))
         assert rows.error is state.error
         if state.error is None:
             self.states[key], done = state.value
@@ -190,7 +191,7 @@ class Machine(RuleBasedStateMachine):
             return
         wanted = self.condition(expect)
         state = Side(lambda: self.states[key].check_delete(wanted, for_owner, self.now))
-        steps = _operations.delete(self.database.statements, key, self.now, wanted, for_owner)
+        steps = _delete.delete(self.database.statements, key, self.now, wanted, for_owner)
         rows = Side(lambda: self.database.write(steps))
         assert (rows.error, rows.value) == (state.error, state.value)
         if state.value or (state.error is None and for_owner is None):
@@ -213,7 +214,7 @@ class Machine(RuleBasedStateMachine):
         seen = self.versions[since % len(self.versions)] if since is not None and self.versions else None
         asked: Any = {"last": last, "before": None if seen else before, "since": seen, "touch": touch}
         state = Side(lambda: self.states[key].read(self.now, **asked))
-        steps = _operations.read(self.database.statements, key, self.now, self.ttl, **asked)
+        steps = _read.read(self.database.statements, key, self.now, self.ttl, **asked)
         rows = Side(lambda: self.database.read(steps))
         assert rows.error is state.error
         if state.error is None:
@@ -240,7 +241,7 @@ class Machine(RuleBasedStateMachine):
             cursor = None
             while True:
                 query = Query(namespace="shop", owner=owner, limit=1, cursor=cursor)
-                found = self.database.read(_operations.page(self.database.statements, query, self.now))
+                found = self.database.read(_pages.page(self.database.statements, query, self.now))
                 wanted = page(alive, query)
                 assert [info.key for info in found.infos] == [info.key for info in wanted.infos]
                 assert found.cursor == wanted.cursor

@@ -16,8 +16,9 @@ from turnlog import AccessError, Key, OutcomeUnknown, SchemaError, TurnlogError,
 from turnlog.errors import InvalidInput
 from turnlog_sql import _pool
 from turnlog_sql._database import Migrate
-from turnlog_sql._operations import Row, Steps
+from turnlog_sql._operations import Steps
 from turnlog_sql._pool import Pool
+from turnlog_sql._rows import Row
 from turnlog_sql._server import Failure, Server
 from turnlog_sql._statements import Value
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from turnlog import CorruptRecord, Key, Query, Store, open_store, user
-from turnlog_sql import _operations
+from turnlog_sql import _pages
 from turnlog_sql.sqlite import SQLiteBackend
 
 NAMES = ["a", "a%", "aB", "ab", "ab\\", "abc", "b", "é1", "é2", "\U0010ffff1"]
@@ -40,12 +40,12 @@ async def test_all_ways_to_read_a_page_find_the_same_sessions(
     few: int, damaged: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A frequent prefix, a rare one, one by one after damage to a row, and all keys after damage to the index."""
-    monkeypatch.setattr(_operations, "_FEW", few)
+    monkeypatch.setattr(_pages, "_FEW", few)
     async with Store(SQLiteBackend(f"sqlite:///{tmp_path}/t.db")) as store:
         for number, name in enumerate(NAMES):
             await store.append(name, [user("x")], owner=("ann", "bob", None)[number % 3])
         for name in damaged:
-            monkeypatch.setattr(_operations, name, unreadable)
+            monkeypatch.setattr(_pages, name, unreadable)
         for prefix, owner in product(("", "a", "a%", "ab", "ab\\", "é", "\U0010ffff", "z"), (None, "", "ann", "bob")):
             wanted = [
                 name

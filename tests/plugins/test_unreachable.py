@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -20,8 +21,9 @@ from test_redis_tls import server as redis_tls
 from turnlog import AccessError, OutcomeUnknown, SchemaError, TurnlogError, Unavailable, open_store
 from turnlog.errors import ConfigError
 from turnlog.runtime import why_unreachable
-from turnlog_sql import sqlite
-from turnlog_sql.sqlite import _CommitFailed, _SQLite
+from turnlog_sql import _sqlite_errors
+from turnlog_sql._sqlite_errors import CommitFailed
+from turnlog_sql._sqlite_file import SQLiteFile
 
 RUNS = "and that the server runs"
 
@@ -230,6 +232,22 @@ async def test_a_port_of_another_server(kind: str, server: str) -> None:
     assert "hunter2" not in text
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "mysql://u:hunter2@127.0.0.1:{}/d"])
+async def test_a_port_of_ssh(url: str) -> None:
+    """An SSH server greets its clients."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        text = await said(url.format(server.sockets[0].getsockname()[1]), Unavailable)
+    assert "nothing was done; check the host and the port in the URL, " in text
+    assert ("another kind of server answers" in text) == url.startswith("redis")
+
+
 async def test_a_sentinel_is_no_server_and_a_server_no_sentinel() -> None:
     sentinel, server = f"redis://127.0.0.1:{servers.redis_sentinels().ports[0]}", servers.redis()
     for url in (sentinel, sentinel.replace("redis", "redis+cluster")):
@@ -343,8 +361,8 @@ def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     for path in (file, tmp_path / "a.db-wal"):
         path.touch()
     # root may write to any file
-    monkeypatch.setattr(sqlite, "_may_write", lambda place: not place.endswith("-wal"))
-    error = _SQLite(str(file), synchronous="FULL", timeout=1.0)._translated(failed(sqlite3.SQLITE_READONLY))
+    monkeypatch.setattr(_sqlite_errors, "may_write", lambda place: not place.endswith("-wal"))
+    error = SQLiteFile(str(file), synchronous="FULL", timeout=1.0)._translated(failed(sqlite3.SQLITE_READONLY))
     assert isinstance(error, AccessError)
     assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+w {file}-wal")
 
@@ -352,15 +370,15 @@ def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 @pytest.mark.only_where(os.name == "posix", "posix", "this system has no symbolic links without rights")
 def test_a_file_that_cannot_be_looked_for_is_not_missing(tmp_path: Path) -> None:
     (tmp_path / "a.db").symlink_to(tmp_path / "a.db")
-    file = _SQLite(str(tmp_path / "a.db"), synchronous="FULL", timeout=1.0)
+    file = SQLiteFile(str(tmp_path / "a.db"), synchronous="FULL", timeout=1.0)
     file._creates = False  # as after the store was opened
     assert isinstance(file._translated(failed(sqlite3.SQLITE_CANTOPEN)), AccessError)
 
 
 def test_a_commit_that_fails_has_an_unknown_outcome(tmp_path: Path) -> None:
-    file = _SQLite(str(tmp_path / "a.db"), synchronous="FULL", timeout=1.0)
+    file = SQLiteFile(str(tmp_path / "a.db"), synchronous="FULL", timeout=1.0)
     for code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_FULL):
-        assert isinstance(file._translated(failed(code, _CommitFailed)), OutcomeUnknown)
+        assert isinstance(file._translated(failed(code, CommitFailed)), OutcomeUnknown)
 
 
 def failed(code: int, kind: type[sqlite3.OperationalError] = sqlite3.OperationalError) -> sqlite3.OperationalError:

@@ -233,14 +233,13 @@ class Execution:
                             self._said.append(piece)
                             if self._streamed:
                                 yield piece
-                said = await self._round(messages, reply)
+                said, done = await self._round(messages, reply)
             except BaseException as error:
                 if isinstance(error, InvalidInput) and error.answer is not None:
                     error.question = self._message
                 await self._keep(error)
                 raise
             self._said = []
-            done = len(said) == 1
             new = said if turn.rounds else [self._message, *said]
             if done:
                 self.result = await self._whole(self._stored_as(messages, said[0], new))
@@ -308,8 +307,8 @@ class Execution:
             return None if version is None else version.session
         return ABSENT if version is None else version
 
-    async def _round(self, messages: Sequence[Message], reply: Reply) -> list[Message]:
-        """Return the model's answer, followed by the results of its tool calls."""
+    async def _round(self, messages: Sequence[Message], reply: Reply) -> tuple[list[Message], bool]:
+        """Return the model's answer with the results of its tool calls, and whether it ends the turn."""
         setup, answer = self._setup, reply.message
         assert isinstance(answer, Message)
         if reply.usage is not None:
@@ -318,7 +317,7 @@ class Execution:
                 setup.context.learn(self.history.session.info.key, messages, reply.usage)
         calls = calls_of(answer)
         if not calls:
-            return [answer]
+            return [answer], True
         if not setup.tools:
             raise ModelError(
                 f"the model called {calls[0].name!r}, but the pipeline has no tools: pass Pipeline(tools=[...])"
@@ -331,7 +330,7 @@ class Execution:
             )
         said = [answer]
         add_results(said, await run_calls(calls, setup.tools))
-        return said
+        return said, False
 
     async def _add(self, messages: Sequence[Message], *, last: bool = False) -> Receipt:
         """Store a round."""

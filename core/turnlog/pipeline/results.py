@@ -34,15 +34,10 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
         if missing and not (outline.results and not outline.calls):
             add_results(repaired, _no_results(missing))
             missing = []
-        failed: set[str] = set()
         for call in outline.calls:
             results[call.id] -= 1
-            if results[call.id] < 0 and call.answer is None:
-                failed.add(call.id)
-            elif results[call.id] < 0:
+            if results[call.id] < 0:
                 missing.append(call)
-        if failed:
-            message = _failed(message, failed)  # noqa: PLW2901
         repaired.append(message)
     add_results(repaired, _no_results(missing))
     return repaired
@@ -57,14 +52,14 @@ def without_results(messages: Sequence[Message]) -> bool:
 
 
 def calls_of(answer: Message) -> list[Call]:
-    """Return the calls of an answer that need a message with a result.
+    """Return the calls of an answer that need a result.
 
     The answer itself contains the results of tools that the provider runs.
     """
     if answer.is_plain:
         return []
     _, calls, results = outline_of(answer)
-    return [call for call in calls if call.id not in results and call.answer is not None]
+    return [call for call in calls if call.id not in results]
 
 
 def cleared(messages: Sequence[Message], turn: int) -> list[Message]:
@@ -87,10 +82,13 @@ class ToolResult(NamedTuple):
 
 
 def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
-    """Append the results of calls to the messages, in their dialect."""
+    """Append the results of calls to the messages, in their dialect, or write them into the messages with the calls."""
     for call, text, failed in results:
         answer = call.answer
-        assert answer is not None  # the callers pass no call whose part holds the result
+        if answer is None:
+            place = next(at for at in reversed(range(len(messages))) if call in outline_of(messages[at]).calls)
+            messages[place] = _with_result(messages[place], call.id, text, failed=failed)
+            continue
         result = answer.make(call.id, call.name, text, failed)
         if answer.carrier is None:
             messages.append(Message.from_dict(result))
@@ -114,13 +112,12 @@ def _holds_result(part: Any) -> bool:  # noqa: ANN401 - a part of any dialect
     return isinstance(part, dict) and bool(outline_of(Message.from_dict({"content": [part]})).results)
 
 
-def _failed(message: Message, ids: set[str]) -> Message:
-    """Return a message of the Vercel AI UI with an error in the parts of these calls."""
+def _with_result(message: Message, id: str, text: str, *, failed: bool) -> Message:
+    """Return a message of the Vercel AI UI with a result in the part of a call."""
+    result = {"state": "output-error", "errorText": text} if failed else {"state": "output-available", "output": text}
     data: dict[str, Any] = message.to_dict()
     data["parts"] = [
-        {**part, "state": "output-error", "errorText": NO_RESULT}
-        if isinstance(part, dict) and part.get("toolCallId") in ids
-        else part
+        {**part, **result} if isinstance(part, dict) and part.get("toolCallId") == id else part
         for part in data["parts"]
     ]
     return Message.from_dict(data)
