@@ -23,8 +23,8 @@ from turnlog.runtime import (
     Gate,
     KeyedLocks,
     PerLoop,
+    check_api_key,
     check_installed,
-    check_key,
     keep_alive,
     tls_context,
     why_unreachable,
@@ -551,13 +551,13 @@ def test_the_first_key_that_is_set_is_checked(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("OTHER_KEY", "")
     variables = ("ACME_KEY", "OTHER_KEY")
     with pytest.raises(ConfigError, match=r"^set a key$"):
-        check_key(variables, "set a key")
+        check_api_key(variables, "set a key")
     monkeypatch.setenv("OTHER_KEY", "sk-1234")
-    check_key(variables, "set a key")
+    check_api_key(variables, "set a key")
     for wrong in ("sk-1234\n", "sk 1234", "sk-é", "\x7f"):
         monkeypatch.setenv("ACME_KEY", wrong)
         with pytest.raises(ConfigError, match="the variable ACME_KEY holds more than a key") as caught:
-            check_key(variables, "set a key")
+            check_api_key(variables, "set a key")
         assert wrong not in str(caught.value)
 
 

@@ -23,11 +23,11 @@ from ..backend import Backend
 from ..errors import ConfigError, InvalidInput, PluginError, TurnlogError
 from ..layers import POSITIONS, Layer
 from ..store import Store
-from .nearest import nearest
 from .options import Given, Option, options_of, signature_of
 from .passwords import PASSWORD_FILE, read_password, with_password_file
 from .plugins import find_backend, find_layer
 from .sources import GENERIC, Source, arguments_given, file_given, twice
+from .suggestions import suggestion
 from .url import URL, options_in, read_url
 from .variables import variables_given, warn_of_unknown
 from .warn import warn_once
@@ -290,7 +290,7 @@ def _arguments(maker: type, called: str, given: Source, beside: Sequence[str]) -
                 raise ConfigError(f"{value.where}: {called} has no option {key}: {instead}")
             known = sorted({*options, *beside} - {"url", "name"})
             found = f"the options are {', '.join(known)}" if known else "it has none"
-            raise ConfigError(f"{value.where}: {called} has no option {key}; {found}{nearest(key, known)}")
+            raise ConfigError(f"{value.where}: {called} has no option {key}; {found}{suggestion(key, known)}")
     return {key: options[key].of(value) for key, value in given.items()}
 
 

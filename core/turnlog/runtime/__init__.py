@@ -5,10 +5,10 @@
 
 from __future__ import annotations
 
+from .api_keys import check_api_key
 from .bounded import BoundedMap
 from .installed import check_installed
 from .keepalive import IDLE, PROBE, REACH, keep_alive
-from .keys import check_key
 from .locks import Gate, KeyedLocks
 from .per_loop import PerLoop
 from .tls import SSLMode, tls_context
@@ -24,8 +24,8 @@ __all__ = [
     "PerLoop",
     "Reason",
     "SSLMode",
+    "check_api_key",
     "check_installed",
-    "check_key",
     "keep_alive",
     "tls_context",
     "why_unreachable",
