@@ -157,7 +157,7 @@ def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
 
 
 BAD = {
-    "this is not JSON: Expecting property name enclosed in double quotes at character 2; correct the line\n": "{oops",
+    "this is not JSON: Expecting property name enclosed in double quotes (character 2); correct the line\n": "{oops",
     "not JSON: Exceeds the limit": b'{"session_id": %b}' % (b"9" * 5_000),
     "not JSON: nested": "[" * 100_000,
     "byte 17 of the line is not UTF-8": b'{"session_id": "\xff"}',
