@@ -211,8 +211,7 @@ class Backend(ABC):
             if session.info.owner != for_owner:
                 raise missing(source)
             await self.read(source, last=0)  # the session is the owner's: restart its time to live
-        if expect is not None:
-            check_condition(source, session.info.version, expect)
+        check_condition(source, session.info.version, expect)
         return await self.commit(target, copy_change(source, session, at, change_id, for_owner))
 
     async def totals(self, namespace: str) -> Totals:
@@ -238,7 +237,10 @@ class Backend(ABC):
         self._closed = False
 
     async def close(self) -> None:
-        """Close files and connections; later calls raise `Closed`.  Overrides must call `super().close()`."""
+        """End the running calls, which succeed or raise `Closed`, and close all files; later calls raise `Closed`.
+
+        Overrides must call `super().close()`.
+        """
         self._closed = True
 
     def check_open(self) -> None:
