@@ -36,7 +36,8 @@ class Backend(ABC):
     Any number of tasks, of threads with event loops of their own, and of processes may use one session at once.  Every
     commit is atomic and stored once, and no acknowledged commit is lost.
 
-    `async with backend:` opens and closes it.  A backend that needs no connection or file also works unopened.
+    `async with backend:` opens and closes it.  A backend that needs no connection or file also works unopened.  Calls
+    that run while `close` is called succeed or raise `Closed`, and have ended when it returns.
 
     Args:
         ttl: Seconds from a session's last use to its expiry, for sessions without their own; None: they never expire.
@@ -237,10 +238,7 @@ class Backend(ABC):
         self._closed = False
 
     async def close(self) -> None:
-        """End the running calls, which succeed or raise `Closed`, and close all files; later calls raise `Closed`.
-
-        Overrides must call `super().close()`.
-        """
+        """Close files and connections; later calls raise `Closed`.  Overrides must call `super().close()`."""
         self._closed = True
 
     def check_open(self) -> None:

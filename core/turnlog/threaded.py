@@ -13,8 +13,8 @@ from .backend import Backend
 
 __all__ = ["ThreadedBackend"]
 
-P = ParamSpec("P")
-T = TypeVar("T")
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
 
 
 class ThreadedBackend(Backend):
@@ -32,7 +32,7 @@ class ThreadedBackend(Backend):
         super().__init__(ttl=ttl, clock=clock)
         self._running: set[Future[None]] = set()
 
-    async def in_thread(self, function: Callable[P, T], /, *args: P.args, **named: P.kwargs) -> T:
+    async def in_thread(self, function: Callable[_P, _T], /, *args: _P.args, **named: _P.kwargs) -> _T:
         """Call a function in a thread of the event loop's executor, and return its answer.
 
         Raises:
@@ -54,17 +54,17 @@ class ThreadedBackend(Backend):
             await asyncio.wait(running)
 
 
-class _Operation(Generic[P, T]):
+class _Operation(Generic[_P, _T]):
     """A call of a function in a thread, which ends when the thread has finished it and the caller has left."""
 
-    def __init__(self, function: Callable[P, T]) -> None:
+    def __init__(self, function: Callable[_P, _T]) -> None:
         self.ended: Future[None] = Future()
         self._function = function
         self._lock = Lock()
         self._is_in_thread = False
         self._has_left = False
 
-    def __call__(self, *args: P.args, **named: P.kwargs) -> T:
+    def __call__(self, *args: _P.args, **named: _P.kwargs) -> _T:
         with self._lock:
             if self._has_left:
                 raise asyncio.CancelledError  # nobody receives it
