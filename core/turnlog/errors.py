@@ -222,7 +222,7 @@ class FormatTooNew(CorruptRecord):
 
 
 class LayerMissing(CorruptRecord):
-    """A layer that the store lacks wrote a stored record: open the store with this layer.  The record is not damaged."""
+    """A layer that the store lacks wrote a stored record: open the store with the layer.  This is no damage."""
 
 
 class ConfigError(TurnlogError, ValueError):
