@@ -9,7 +9,7 @@ from typing import Final, NamedTuple, TypeGuard
 import msgspec
 
 from ..errors import AccessError, CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
-from ..rules.header import is_met
+from ..rules.conditions import is_met
 from ..store import Store
 from ..values.json_value import JSON, shown
 from ..values.key import Key

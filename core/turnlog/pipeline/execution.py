@@ -21,8 +21,9 @@ from ..errors import (
     Unavailable,
 )
 from ..event_loop import check_event_loop
+from ..rules.conditions import is_met
 from ..rules.dialects import outline_of
-from ..rules.header import SURE_TO_FIT, is_met
+from ..rules.header import SURE_TO_FIT
 from ..store import Store
 from ..values.change import ABSENT, Expect, Receipt
 from ..values.json_value import JSON

@@ -15,8 +15,8 @@ from ..values.message import Message
 from ..values.record import Record
 from ..values.session import Session
 from ..values.turn import Turn
+from .conditions import is_met
 from .dialects import begins_turn, outline_of
-from .header import is_met
 
 TurnRule: TypeAlias = Callable[[Message], bool]
 """Returns whether a message begins a turn."""
