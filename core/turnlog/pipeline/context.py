@@ -11,7 +11,8 @@ import msgspec
 from ..errors import AccessError, CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
 from ..rules.conditions import is_met
 from ..store import Store
-from ..values.json_value import JSON, shown
+from ..values.checks import shown
+from ..values.json_value import JSON
 from ..values.key import Key
 from ..values.message import Message
 from ..values.message import system as system_message

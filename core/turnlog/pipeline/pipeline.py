@@ -10,7 +10,8 @@ from typing import Any, Final, Literal
 
 from ..errors import Conflict, IdReused, InvalidInput
 from ..store import Store
-from ..values.json_value import JSON, check_mapping, check_number, shown
+from ..values.checks import check_mapping, check_number, shown
+from ..values.json_value import JSON
 from ..values.message import Message
 from ..values.message import system as system_message
 from .context import Context, is_prompt, warn

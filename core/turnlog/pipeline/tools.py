@@ -10,7 +10,8 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..rules.dialects import Call
-from ..values.json_value import JSON, shown
+from ..values.checks import shown
+from ..values.json_value import JSON
 from .results import ToolResult
 from .surrogates import paired
 

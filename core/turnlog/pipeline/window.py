@@ -9,7 +9,7 @@ from typing import Final, Literal
 import msgspec
 
 from ..errors import InvalidInput, TooLarge
-from ..values.json_value import check_number, shown
+from ..values.checks import check_number, shown
 from ..values.message import Message
 from ..values.turn import Turn
 from .results import cleared, repaired, without_results

@@ -9,8 +9,8 @@ from typing import Literal, TypeAlias
 
 from ..errors import Conflict, InvalidInput
 from ..values.change import Expect, Mark
+from ..values.checks import shown
 from ..values.ids import new_id
-from ..values.json_value import shown
 from ..values.message import Message
 from ..values.record import Record
 from ..values.session import Session

@@ -9,7 +9,8 @@ from hashlib import sha256
 
 from ..errors import InvalidInput
 from ..limits import MAX_ID_BYTES
-from .json_value import check_text, kind_of
+from .checks import kind_of
+from .json_value import check_text
 
 OWN = "turnlog:"
 """The prefix of the namespaces in which layers store internal data."""

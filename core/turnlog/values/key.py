@@ -10,8 +10,8 @@ from zlib import crc32
 import msgspec
 
 from ..errors import InvalidInput
+from .checks import shown
 from .ids import OWN, check_id
-from .json_value import shown
 
 CHECKSUM_BYTES: Final = 4
 """Number of bytes of `Key.checksum`."""
