@@ -168,7 +168,7 @@ class Execution:
         self._streamed = streamed
         self._lease: Lease | None = None
         self._expect: Expect = None
-        self._said: list[str] = []
+        self._texts: list[str] = []  # the pieces of the present answer
         self._usage: Usage | None = None
 
     @property
@@ -231,7 +231,7 @@ class Execution:
                         if isinstance(piece, Reply):
                             reply = piece
                         else:
-                            self._said.append(piece)
+                            self._texts.append(piece)
                             if self._streamed:
                                 yield piece
                 said, done = await self._round(messages, reply)
@@ -240,7 +240,7 @@ class Execution:
                     error.question = self._message
                 await self._keep(error)
                 raise
-            self._said = []
+            self._texts = []
             new = said if turn.rounds else [self._message, *said]
             if done:
                 self.result = await self._whole(self._stored_as(messages, said[0], new))
@@ -371,15 +371,15 @@ class Execution:
     async def _keep(self, error: BaseException) -> None:
         """Store the question and the text so far after a failure or a cut, and leave the turn open."""
         if isinstance(error, ModelError):
-            self._said = []
-        cut = self._streamed and (bool(self._said) or not isinstance(error, Exception))
+            self._texts = []
+        cut = self._streamed and (bool(self._texts) or not isinstance(error, Exception))
         if cut:
             self._setup.counts["cut_streams"] += 1
         if not (self._setup.keep_cut if cut else self._setup.keep_question and isinstance(error, Exception)):
             return
         said = [] if self._turn.rounds else [self._message]
-        if self._said:
-            said.append(assistant(paired("".join(self._said))))
+        if self._texts:
+            said.append(assistant(paired("".join(self._texts))))
         if said:
             await finish(self._kept(said))
 
