@@ -760,6 +760,13 @@ def test_metadata_of_a_reader_is_his_own() -> None:
         metadata["a"] = 1  # type: ignore[index]
 
 
+def test_metadata_looks_for_a_name_without_decoding_its_value() -> None:
+    metadata = Metadata({"a": b"\xc1"})  # no value of MessagePack begins with this byte
+    assert "a" in metadata and "b" not in metadata
+    with pytest.raises(CorruptRecord):
+        metadata["a"]
+
+
 def test_layers_may_put_bytes_there() -> None:
     values: dict[str, Any] = {"a": b"\x00\xff", "b": [b"x"]}
     assert dict(Metadata.of(values)) == values
