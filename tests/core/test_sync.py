@@ -43,8 +43,9 @@ from turnlog import (
 from turnlog.pipeline import Piece
 from turnlog.sync import Pipeline, Store, open_store
 from turnlog.sync import loop_thread as threads
+from turnlog.sync.caller import Caller, in_caller
 from turnlog.sync.iteration import Iteration, iterate
-from turnlog.sync.loop_thread import Caller, LoopThread, call, in_caller, loop_thread
+from turnlog.sync.loop_thread import LoopThread, call, loop_thread
 from turnlog.testing.faulty import FaultyBackend
 from turnlog_memory import MemoryBackend
 
