@@ -278,6 +278,7 @@ def test_a_stopped_loop_closes_its_resource_when_it_shuts_down() -> None:
     with asyncio.Runner() as stopped:
         stopped.run(made.get())
         asyncio.run(made.close())
+        stopped.run(settle())
         assert made.all[0].closed == 0
     assert made.all[0].closed == 1
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import (
     AccessError,
@@ -31,83 +29,19 @@ from ..values.message import Message, assistant
 from ..values.metadata import Metadata
 from ..values.record import Record
 from ..values.version import Version
+from .concurrency import Concurrency, Serialize
 from .context import UNREADABLE, Context, History, warn
 from .finish import finish
 from .model import Model, Reply, Usage, ask
-from .results import add_results, calls_of
+from .result import Result
 from .surrogates import paired
+from .tool_results import add_results, calls_of
 from .tools import Tool, run_calls
 
 if TYPE_CHECKING:
     from .lease import Lease
 
 _T = TypeVar("_T")
-
-
-class Result(msgspec.Struct, frozen=True):
-    """The outcome of one execution.
-
-    Attributes:
-        response: The model's answer.
-        messages: The messages of the last request to the model; empty if an earlier call has stored the turn.
-        usage: The tokens of all requests of this execution, as far as the model reports them.
-        error: The error that prevented the write of the turn, `AccessError`, `Unavailable`, `OutcomeUnknown` or
-            `TooLarge`; None if the turn is stored.
-    """
-
-    response: Message
-    messages: tuple[Message, ...]
-    _receipt: Receipt | None
-    usage: Usage | None = None
-    error: TurnlogError | None = None
-    _again: Callable[[], Awaitable[Receipt]] | None = None
-
-    @property
-    def receipt(self) -> Receipt:
-        """The receipt of the turn.  If an earlier call has stored the turn, the receipt shows the session as it is now.
-
-        Raises:
-            TurnlogError: `error`, if the turn could not be stored.
-        """
-        if self._receipt is None:
-            assert self.error is not None
-            raise self.error
-        return self._receipt
-
-    async def save(self) -> Receipt:
-        """Store the turn, if that has not succeeded yet, and return its receipt.  Repeated calls store it once.
-
-        Raises:
-            TurnlogError: The turn could not be stored this time either.
-        """
-        if self._receipt is not None:
-            return self._receipt
-        assert self._again is not None
-        return await self._again()
-
-
-class Serialize(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings for `Pipeline(concurrency=Serialize(...))`: one request at a time on a session, across processes.
-
-    Attributes:
-        lease: Seconds until other requests proceed after the process of a request has died or stopped.
-        wait: Maximum seconds that a request waits for other requests; then it raises `Conflict`.
-
-    Raises:
-        InvalidInput: A value is not above 0.
-    """
-
-    lease: float = 15.0
-    wait: float = 120.0
-
-    def __post_init__(self) -> None:
-        for name in ("lease", "wait"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 < value < float("inf"):
-                raise InvalidInput(f"Serialize({name}) must be a number of seconds above 0, not {value!r}")
-
-
-Concurrency: TypeAlias = Literal["append", "retry", "raise", "serialize"] | Serialize
 
 
 class Setup(NamedTuple):

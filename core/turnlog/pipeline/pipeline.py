@@ -14,9 +14,11 @@ from ..values.checks import check_mapping, check_number, shown
 from ..values.json_value import JSON
 from ..values.message import Message
 from ..values.message import system as system_message
+from .concurrency import Concurrency, Serialize
 from .context import Context, is_prompt, warn
-from .execution import Concurrency, Execution, Result, Serialize, Setup
+from .execution import Execution, Setup
 from .model import Model
+from .result import Result
 from .stream import Stream
 from .summaries import Summaries, Summary, summarize
 from .tokens import TokenCounter, estimate

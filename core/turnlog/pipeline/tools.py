@@ -12,8 +12,8 @@ from ..errors import InvalidInput
 from ..rules.dialects import Call
 from ..values.checks import shown
 from ..values.json_value import JSON
-from .results import ToolResult
 from .surrogates import paired
+from .tool_results import ToolResult
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

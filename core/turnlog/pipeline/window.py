@@ -12,7 +12,7 @@ from ..errors import InvalidInput, TooLarge
 from ..values.checks import check_number, shown
 from ..values.message import Message
 from ..values.turn import Turn
-from .results import cleared, has_unanswered_calls, repaired
+from .tool_results import cleared, has_unanswered_calls, repaired
 
 _FIRST_READ: Final = 64  # messages, if only tokens are limited
 

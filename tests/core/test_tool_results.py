@@ -8,7 +8,7 @@ import pytest
 
 from dialects import DIALECTS
 from turnlog import Message
-from turnlog.pipeline.results import NO_RESULT, has_unanswered_calls, repaired
+from turnlog.pipeline.tool_results import NO_RESULT, has_unanswered_calls, repaired
 from turnlog.rules import outline_of
 
 TOOLS = {name: turns[1] for name, turns in DIALECTS.items() if name not in ("sharegpt", "claude export", "vercel ui")}
