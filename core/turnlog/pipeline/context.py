@@ -21,6 +21,7 @@ from ..values.turn import Turn
 from .model import Usage
 from .summaries import Summary, covers
 from .tokens import TokenCount, TokenCounter
+from .warn import warn
 from .window import Window
 
 _SESSIONS: Final = 4_096
@@ -251,13 +252,6 @@ async def _read_before(store: Store, session: Session, number: int, last: int) -
     except SessionNotFound:
         return ()
     return found.turns if is_met(found.version, session.version.session) else ()
-
-
-def warn(text: str, *values: object) -> None:
-    """Log a warning."""
-    import logging  # imported late, to keep `import turnlog` fast
-
-    logging.getLogger("turnlog").warning(text, *values)
 
 
 def is_prompt(value: object) -> TypeGuard[str | list[JSON]]:

@@ -30,13 +30,14 @@ from ..values.metadata import Metadata
 from ..values.record import Record
 from ..values.version import Version
 from .concurrency import Concurrency, Serialize
-from .context import UNREADABLE, Context, History, warn
+from .context import UNREADABLE, Context, History
 from .finish import finish
 from .model import Model, Reply, Usage, ask
 from .result import Result
 from .surrogates import paired
 from .tool_results import add_results, calls_of
 from .tools import Tool, run_calls
+from .warn import warn
 
 if TYPE_CHECKING:
     from .lease import Lease

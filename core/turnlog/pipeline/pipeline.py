@@ -15,7 +15,7 @@ from ..values.json_value import JSON
 from ..values.message import Message
 from ..values.message import system as system_message
 from .concurrency import Concurrency, Serialize
-from .context import Context, is_prompt, warn
+from .context import Context, is_prompt
 from .execution import Execution, Setup
 from .model import Model
 from .result import Result
@@ -23,6 +23,7 @@ from .stream import Stream
 from .summaries import Summaries, Summary, summarize
 from .tokens import TokenCounter, estimate
 from .tools import Tool, tools_by_name
+from .warn import warn
 from .window import Window
 
 _TRIES: Final = 100

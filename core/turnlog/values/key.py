@@ -11,7 +11,8 @@ import msgspec
 
 from ..errors import InvalidInput
 from .checks import shown
-from .ids import OWN, check_id
+from .ids import check_id
+from .namespaces import OWN
 
 CHECKSUM_BYTES: Final = 4
 """Number of bytes of `Key.checksum`."""
