@@ -282,7 +282,7 @@ def test_an_interrupt_before_the_task_has_begun_is_raised() -> None:
     assert caller.task is None
 
 
-def test_the_result_of_a_function_for_a_cancelled_task_is_dropped() -> None:
+def test_the_result_of_a_function_for_a_cancelled_task_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
     """The thread runs the function, and meanwhile the task that waits for the result is cancelled."""
     go_on = threading.Event()
 
@@ -296,6 +296,7 @@ def test_the_result_of_a_function_for_a_cancelled_task_is_dropped() -> None:
         return await in_caller(str, "next")
 
     assert call(work) == "next"
+    assert caplog.messages == [], "asyncio logs an error of the callback"
 
 
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
