@@ -76,3 +76,9 @@ def test_a_longer_result_is_replaced_in_its_dialect(dialect: str) -> None:
     assert "sunny" not in repr([message.to_dict() for message in shorter])
     assert [id for message in shorter for id in outline_of(message).results] == CALLS
     assert [cleared(message, "x" * 200) for message in messages] == messages
+
+
+def test_a_call_that_is_not_an_object_is_no_call() -> None:
+    call = {"id": "c", "type": "function", "function": {"name": "f", "arguments": "{}"}}
+    message = Message.from_dict({"role": "assistant", "content": None, "tool_calls": ["f", None, call]})
+    assert [one.id for one in outline_of(message).calls] == ["c"]

@@ -92,3 +92,13 @@ def test_calls_of_one_tool_without_ids() -> None:
     whole = repaired(_messages(turn))
     assert len(whole) == 3
     assert outline_of(whole[2]).results == ("f", "f")
+
+
+def test_a_message_with_calls_of_both_kinds_gets_both_kinds_of_results() -> None:
+    part = {"type": "tool-weather", "toolCallId": "part", "state": "input-available", "input": {}}
+    call = {"id": "call", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
+    message = Message.from_dict({"role": "assistant", "tool_calls": [call], "parts": [part]})
+    fixed, added = repaired([message])
+    assert not without_results([fixed, added])
+    assert outline_of(fixed).results == ("part",)
+    assert outline_of(added).results == ("call",)

@@ -1,4 +1,4 @@
-"""Shared tools of backends on a server: a resource per event loop, queues, a bounded map, keepalive, and TLS."""
+"""Shared tools of plugins: a resource per event loop, queues, a bounded map, keepalive, TLS, keys and errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import ssl
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -16,8 +17,18 @@ from typing import Any
 
 import pytest
 
-from turnlog.errors import InvalidInput, Unavailable
-from turnlog.runtime import BoundedMap, Gate, PerLoop, Turns, keep_alive, tls_context
+from turnlog.errors import AccessError, ConfigError, InvalidInput, Unavailable
+from turnlog.runtime import (
+    BoundedMap,
+    Gate,
+    PerLoop,
+    Turns,
+    check_installed,
+    check_key,
+    keep_alive,
+    tls_context,
+    why_unreachable,
+)
 
 forks = pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
 
@@ -241,6 +252,15 @@ def test_a_resource_whose_loop_was_closed_is_forgotten() -> None:
     asyncio.run(made.get())
     gc.collect()
     assert gone() is None
+
+
+def test_a_stopped_loop_closes_its_resource_when_it_shuts_down() -> None:
+    made = Made()
+    with asyncio.Runner() as stopped:
+        stopped.run(made.get())
+        asyncio.run(made.close())
+        assert made.all[0].closed == 0
+    assert made.all[0].closed == 1
 
 
 def test_a_resource_that_cannot_be_made_is_not_kept() -> None:
@@ -493,3 +513,92 @@ def test_options_that_contradict_or_cannot_be_read_are_refused(
     with pytest.raises(InvalidInput, match=r"^ssl") as caught:
         tls_context(mode, None if root is None else str(tmp_path / root))
     assert says in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------- drivers and API keys
+
+
+def test_a_driver_is_found_without_its_import() -> None:
+    name = "turtledemo"  # a package of the standard library that nothing imports
+    check_installed(name)
+    assert name not in sys.modules
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'acme_driver'$") as caught:
+        check_installed("acme_driver")
+    assert caught.value.name == "acme_driver"
+
+
+def test_the_first_key_that_is_set_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACME_KEY", raising=False)
+    monkeypatch.setenv("OTHER_KEY", "")
+    variables = ("ACME_KEY", "OTHER_KEY")
+    with pytest.raises(ConfigError, match=r"^set a key$"):
+        check_key(variables, "set a key")
+    monkeypatch.setenv("OTHER_KEY", "sk-1234")
+    check_key(variables, "set a key")
+    for wrong in ("sk-1234\n", "sk 1234", "sk-é", "\x7f"):
+        monkeypatch.setenv("ACME_KEY", wrong)
+        with pytest.raises(ConfigError, match="the variable ACME_KEY holds more than a key") as caught:
+            check_key(variables, "set a key")
+        assert wrong not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------- failed connections
+
+
+def certificate_error(code: int) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, "it is not valid"
+    return error
+
+
+def tls_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "why", "remedy", "permanent"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "its host name is not known", "check the host", False),
+        (ConnectionRefusedError(111, "refused"), "no server accepts connections there", "the host and the port", False),
+        (
+            OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 111] Connect call failed"),
+            "no server accepts connections there",
+            "the host and the port",
+            False,
+        ),
+        (FileNotFoundError(2, "no such file"), "there is no such socket", "check the path", False),
+        (PermissionError(13, "denied"), "the system denies access", "allow this process", True),
+        (certificate_error(10), "its certificate is not accepted (it is not valid)", "renew it", True),
+        (certificate_error(99), "its certificate is not accepted (it is not valid)", "set sslrootcert to", True),
+        (tls_error("WRONG_VERSION_NUMBER"), "it does not use TLS on this port", "set the port for TLS", True),
+    ],
+)
+@pytest.mark.parametrize("chained", ["itself", "cause", "context"])
+def test_the_reason_of_a_failed_connection(
+    cause: Exception, why: str, remedy: str, permanent: bool, chained: str
+) -> None:
+    error: Exception = cause
+    if chained != "itself":
+        error = RuntimeError("the driver failed")
+        setattr(error, f"__{chained}__", cause)
+    reason = why_unreachable(error)
+    assert reason is not None
+    assert (reason.why, reason.permanent) == (why, permanent)
+    assert remedy in reason.remedy
+    raised = reason.error("acme h:1")
+    assert type(raised) is (AccessError if permanent else Unavailable)
+    assert str(raised) == f"acme h:1 cannot be reached: {why}: nothing was done; {reason.remedy}"
+    assert str(reason.error("acme h:1", "go away")).startswith(f"acme h:1: {why} (go away): nothing was done; ")
+
+
+def test_the_reason_of_another_error_is_unknown() -> None:
+    assert why_unreachable(OSError(5, "I/O error")) is None
+    assert why_unreachable(tls_error("SSLV3_ALERT_HANDSHAKE_FAILURE")) is None
+    deep: Exception = ConnectionRefusedError(111, "refused")
+    for _ in range(8):
+        outer = RuntimeError("the driver failed")
+        outer.__cause__ = deep
+        deep = outer
+    assert why_unreachable(deep) is None, "more causes than are examined"

@@ -254,9 +254,9 @@ def _entries(group: str) -> list[EntryPoint]:
 def _plugin(entry: EntryPoint) -> Plugin:
     name = version = ""
     try:
-        if entry.dist is not None:
-            said = entry.dist.metadata
-            name, version = (said[field] if field in said else "" for field in ("Name", "Version"))  # noqa: SIM401 - they have no `get`
+        assert entry.dist is not None  # `entry_points` sets it
+        said = entry.dist.metadata
+        name, version = (said[field] if field in said else "" for field in ("Name", "Version"))  # noqa: SIM401 - they have no `get`
     except (AttributeError, LookupError, OSError, TypeError, ValueError):
         pass  # METADATA is damaged or missing, which raises one of these or gives None: other plugins must stay listed
     return Plugin(

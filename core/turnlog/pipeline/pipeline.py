@@ -206,8 +206,7 @@ class Pipeline:
             )
             try:
                 async with aclosing(execution.pieces()) as pieces:
-                    async for _ in pieces:
-                        pass
+                    await anext(pieces, None)  # yields no piece, and stores the turn
             except IdReused:
                 if turn_id is None or execution.rounds <= found:
                     raise

@@ -34,12 +34,10 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
         if missing and not (outline.results and not outline.calls):
             add_results(repaired, _no_results(missing))
             missing = []
-        unanswered = []
         for call in outline.calls:
             results[call.id] -= 1
             if results[call.id] < 0:
-                unanswered.append(call)
-        missing += unanswered
+                missing.append(call)
         repaired.append(message)
     add_results(repaired, _no_results(missing))
     return repaired
@@ -84,11 +82,12 @@ class ToolResult(NamedTuple):
 
 
 def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
-    """Append the results of calls to the messages, in their dialect, or write them into the last message."""
+    """Append the results of calls to the messages, in their dialect, or write them into the messages with the calls."""
     for call, text, failed in results:
         answer = call.answer
         if answer is None:
-            messages[-1] = _with_result(messages[-1], call.id, text, failed=failed)
+            place = next(at for at in reversed(range(len(messages))) if call in outline_of(messages[at]).calls)
+            messages[place] = _with_result(messages[place], call.id, text, failed=failed)
             continue
         result = answer.make(call.id, call.name, text, failed)
         if answer.carrier is None:

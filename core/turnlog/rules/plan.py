@@ -62,8 +62,7 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
             key: The session.
         """
         v = self.version
-        digest = self.change if isinstance(self.change, bytes) else self.change.digest
-        data = _encode((digest, (v.epoch, v.generation, v.rounds, v.tip, v.stamp), self.number))
+        data = _encode((self.digest, (v.epoch, v.generation, v.rounds, v.tip, v.stamp), self.number))
         return data + key.checksum(data)
 
     @classmethod

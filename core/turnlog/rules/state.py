@@ -266,9 +266,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         log, start, stop = self._log, self._start, self._stop
         if since.rounds == header.version.rounds:
             return stop
-        place = bisect_left(log, since.rounds, start, stop, key=_rounds_until)
-        if place == stop:
-            return None
+        place = bisect_left(log, since.rounds, start, stop, key=_rounds_until)  # not `stop`: the last record ends later
         record = log[place]
         if record.rounds_until == since.rounds:
             if record.tip != since.tip:

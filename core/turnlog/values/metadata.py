@@ -110,6 +110,9 @@ class Metadata(Mapping[str, JSON]):
     def __getitem__(self, name: str) -> JSON:
         return decode(self.encoded[name])
 
+    def __contains__(self, name: object) -> bool:
+        return name in self.encoded  # that of `Mapping` would decode the value
+
     def __iter__(self) -> Iterator[str]:
         return iter(self.encoded)
 

@@ -237,11 +237,11 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         ):
             return inner  # the rounds have their places already
         placed, number = [], self.number - 1
-        end, upto = self.rounds_until - self.rounds, self.messages_until - self.count
+        rounds, messages = self.rounds_until - self.rounds, self.messages_until - self.count
         for record in inner:
-            number, end, upto = number + record.turns, end + 1, upto + record.count
+            number, rounds, messages = number + record.turns, rounds + 1, messages + record.count
             placed.append(
-                msgspec.structs.replace(record, number=number, rounds_until=end, messages_until=upto, tip=b"")
+                msgspec.structs.replace(record, number=number, rounds_until=rounds, messages_until=messages, tip=b"")
             )
         placed[-1] = msgspec.structs.replace(placed[-1], tip=self.tip)
         inner = tuple(placed)
