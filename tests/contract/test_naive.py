@@ -8,7 +8,16 @@ from naive import NAIVE, Naive, changes, closing, failed_by, names_of, owners, p
 from turnlog.testing import BackendContract, ContractBroken
 from turnlog_memory import MemoryBackend
 
-MODULES = (turns, changes, closing, owners, sessions, threads, processes, work)  # each module registers its naive backends
+MODULES = (
+    turns,
+    changes,
+    closing,
+    owners,
+    sessions,
+    threads,
+    processes,
+    work,
+)  # each module registers its naive backends
 CHAPTERS = [
     chapter for chapter in BackendContract.__mro__ if vars(chapter).keys() & {f"test_{t}" for t in names_of(chapter)}
 ]

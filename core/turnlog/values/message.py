@@ -21,8 +21,8 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     A message is immutable.  It keeps a role and a content that are strings as they are, and all other entries encoded.
     A string with lone surrogates is encoded.  Each access decodes an entry again, so callers never share a list of tool
-    calls.  The fields with an underscore are
-    the wire format (`docs/reference/format.md`); the constructor does not check them.
+    calls.  The fields with an underscore are the wire format (`docs/reference/format.md`); the constructor does not
+    check them.
     """
 
     _role: str | None = msgspec.field(default=None, name="r")
