@@ -374,7 +374,6 @@ _LOST: Final = (
 )
 
 
-@cache
 def _transport(driver: Connection) -> asyncio.Transport | None:
     found: asyncio.Transport | None = getattr(driver, "_transport")  # noqa: B009 -- private; nothing public exists
     return found
