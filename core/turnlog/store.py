@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from sys import modules
 from typing import Literal, Self, TypeVar
 
 from . import editing, listing, saving
@@ -631,8 +630,7 @@ class Store:
         return Query(namespace=namespace, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
 
     def _key(self, session_id: str) -> Key:
-        if "trio" in modules:
-            check_event_loop()
+        check_event_loop()
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(
