@@ -76,7 +76,7 @@ class Store:
         self.namespace = namespace
         self.retain = retain
         self.max_session_bytes = max_session_bytes
-        self._is_view = self._is_tenant = False
+        self._is_view = self._is_within = False
         self._as_read = backend.as_read if isinstance(backend, Layer) else None
 
     # ---------------------------------------------------------------------------------------------------------- views
@@ -96,8 +96,8 @@ class Store:
         """
         check_namespace(namespace)
         view = copy(self)
-        view.namespace = nested_namespace(self.namespace, namespace) if self._is_tenant else namespace
-        view._is_view = view._is_tenant = True
+        view.namespace = nested_namespace(self.namespace, namespace) if self._is_within else namespace
+        view._is_view = view._is_within = True
         return view
 
     def for_owner(self, owner: str) -> Store:
@@ -299,7 +299,7 @@ class Store:
         self.backend.check_open()
         if self.owner is not None:
             raise InvalidInput("a view of one owner cannot list namespaces: call namespaces() of the store itself")
-        async for name in listing.namespaces(self.backend, self.namespace if self._is_tenant else None):
+        async for name in listing.namespaces(self.backend, self.namespace if self._is_within else None):
             yield name
 
     # -------------------------------------------------------------------------------------------------------- writing
