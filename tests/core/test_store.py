@@ -114,7 +114,7 @@ def test_a_nested_namespace_can_be_taken_apart(path: list[str]) -> None:
 
 
 def test_within_replaces_on_a_store_and_nests_on_a_view_of_it() -> None:
-    # Fails if `within` always nests, never nests, or ignores `_is_tenant`.
+    # Fails if `within` always nests, never nests, or ignores `_is_within`.
     shop = Store(MemoryBackend(), namespace="shop")
     view = shop.within("a")
     assert [one.namespace for one in (view, view.within("b"), view.within("b").within("c"))] == ["a", "a/b", "a/b/c"]

@@ -320,8 +320,8 @@ class _Conversion:
             while place[0] is not None:
                 place = place[0]
             raise TooLarge(
-                f"{_name_of(place)} holds more than {MAX_VALUES} values and names of values, the limit: store large data "
-                "as JSON in a string"
+                f"{_name_of(place)} holds more than {MAX_VALUES} values and names of values, the limit: store large "
+                "data as JSON in a string"
             )
         if isinstance(value, list):
             return [self.of(item, (place, number), depth - 1) for number, item in enumerate(value)]
