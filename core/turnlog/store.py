@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from sys import modules
 from typing import Literal, Self, TypeVar
 
 from . import editing, listing, saving
@@ -77,7 +76,7 @@ class Store:
         self.namespace = namespace
         self.retain = retain
         self.max_session_bytes = max_session_bytes
-        self._is_view = self._is_tenant = False
+        self._is_view = self._is_within = False
         self._as_read = backend.as_read if isinstance(backend, Layer) else None
 
     # ---------------------------------------------------------------------------------------------------------- views
@@ -97,8 +96,8 @@ class Store:
         """
         check_namespace(namespace)
         view = copy(self)
-        view.namespace = nested_namespace(self.namespace, namespace) if self._is_tenant else namespace
-        view._is_view = view._is_tenant = True
+        view.namespace = nested_namespace(self.namespace, namespace) if self._is_within else namespace
+        view._is_view = view._is_within = True
         return view
 
     def for_owner(self, owner: str) -> Store:
@@ -300,7 +299,7 @@ class Store:
         self.backend.check_open()
         if self.owner is not None:
             raise InvalidInput("a view of one owner cannot list namespaces: call namespaces() of the store itself")
-        async for name in listing.namespaces(self.backend, self.namespace if self._is_tenant else None):
+        async for name in listing.namespaces(self.backend, self.namespace if self._is_within else None):
             yield name
 
     # -------------------------------------------------------------------------------------------------------- writing
@@ -631,8 +630,7 @@ class Store:
         return Query(namespace=namespace, owner=owner, prefix=prefix, limit=limit, cursor=cursor)
 
     def _key(self, session_id: str) -> Key:
-        if "trio" in modules:
-            check_event_loop()
+        check_event_loop()
         return (cached_key if type(session_id) is str else Key)(self.namespace, session_id)
 
     async def _commit(

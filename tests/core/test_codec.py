@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from turnlog import Change, Key, Message, Record, assistant, tool, user
-from turnlog.errors import CorruptRecord, FormatTooNew
+from turnlog.errors import CorruptRecord, FormatTooNew, LayerMissing
 from turnlog.limits import MAX_DEPTH, MAX_VALUES
 from turnlog.rules import SessionState
 from turnlog.values import body as _body
@@ -241,12 +241,12 @@ NOT_ENVELOPES: dict[str, tuple[bytes, type[CorruptRecord], str]] = {
     "format 2": (envelope(pack(HELLO), version=2), FormatTooNew, "upgrade"),
     "format 255": (envelope(pack(HELLO), version=255), FormatTooNew, "upgrade"),
     "newer and otherwise unknown": (b"\xc1\x54\x02" + b"\xff" * 60, FormatTooNew, "upgrade"),
-    "gzip": (envelope(pack(HELLO), codec=1), CorruptRecord, "layers=gzip"),
-    "zstd": (envelope(pack(HELLO), codec=2), CorruptRecord, "layers=zstd"),
-    "zstd with a dictionary": (envelope(pack(HELLO), codec=3), CorruptRecord, "layers=zstd"),
-    "codec 4": (envelope(pack(HELLO), codec=4), CorruptRecord, "codec 4"),
-    "private codec": (envelope(pack(HELLO), codec=128), CorruptRecord, "codec 128"),
-    "codec 255": (envelope(pack(HELLO), codec=255), CorruptRecord, "codec 255"),
+    "gzip": (envelope(pack(HELLO), codec=1), LayerMissing, "layers=gzip"),
+    "zstd": (envelope(pack(HELLO), codec=2), LayerMissing, "layers=zstd"),
+    "zstd with a dictionary": (envelope(pack(HELLO), codec=3), LayerMissing, "layers=zstd"),
+    "codec 4": (envelope(pack(HELLO), codec=4), LayerMissing, "codec 4"),
+    "private codec": (envelope(pack(HELLO), codec=128), LayerMissing, "codec 128"),
+    "codec 255": (envelope(pack(HELLO), codec=255), LayerMissing, "codec 255"),
     "a body shorter than it says": (envelope(pack(HELLO), size=len(pack(HELLO)) + 1), CorruptRecord, "bytes"),
     "a body longer than it says": (envelope(pack(HELLO), size=len(pack(HELLO)) - 1), CorruptRecord, "bytes"),
     "says 4 GiB": (envelope(pack(HELLO), size=2**32 - 1), CorruptRecord, "limit"),

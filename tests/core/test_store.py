@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -115,7 +114,7 @@ def test_a_nested_namespace_can_be_taken_apart(path: list[str]) -> None:
 
 
 def test_within_replaces_on_a_store_and_nests_on_a_view_of_it() -> None:
-    # Fails if `within` always nests, never nests, or ignores `_is_tenant`.
+    # Fails if `within` always nests, never nests, or ignores `_is_within`.
     shop = Store(MemoryBackend(), namespace="shop")
     view = shop.within("a")
     assert [one.namespace for one in (view, view.within("b"), view.within("b").within("c"))] == ["a", "a/b", "a/b/c"]
@@ -635,11 +634,3 @@ async def test_pages_of_sessions_in_views() -> None:
         for whose in (None, "bob"):
             with pytest.raises(Closed):
                 await closed.list_sessions(owner=whose)
-
-
-async def test_a_store_does_not_need_trio(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without trio in the process, a call looks for no event loop of trio."""
-    monkeypatch.delitem(sys.modules, "trio", raising=False)
-    shop = store()
-    await shop.append("s", [user("hi")])
-    assert [message.text for message in await shop.load("s")] == ["hi"]

@@ -319,8 +319,8 @@ async def test_work_that_is_cancelled_as_well_does_not_hide_the_cancellation() -
 
     task = asyncio.create_task(finish(work()))
     await asyncio.sleep(0)
-    task.cancel()
+    task.cancel("the client has gone")
     await asyncio.sleep(0)
     go_on.set()
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(asyncio.CancelledError, match="the client has gone"):
         await task

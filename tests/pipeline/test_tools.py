@@ -476,8 +476,10 @@ async def test_an_old_result_that_cannot_be_a_text_is_sent(store: Store, result:
 async def test_a_turn_with_finished_rounds_gets_no_second_question(store: Store) -> None:
     """With `on_error="keep"`, the question is stored with the first round."""
     model = Scripted(called(("weather", {"city": "Rome"})), RuntimeError("gone"))
+    pipeline = Pipeline(store, model, tools=[weather], on_error="keep")
     with pytest.raises(RuntimeError):
-        await Pipeline(store, model, tools=[weather], on_error="keep").execute("s", "user", "?")
+        await pipeline.execute("s", "user", "?")
+    assert pipeline.stats()["failed_saves"] == 0
     (turn,) = (await store.session("s")).turns
     assert turn.open
     assert [message.text for message in turn.messages] == ["?", "", "Sunny in Rome"]

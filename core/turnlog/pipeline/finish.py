@@ -22,7 +22,7 @@ async def finish(work: Coroutine[Any, Any, _T]) -> _T:
         try:
             await shield(task)
         except CancelledError as error:
-            cancelled = error
+            cancelled = cancelled or error  # the work may raise one of its own later
         except BaseException:  # noqa: BLE001 - `task.result` raises it below, unless the cancellation is raised
             break
     if cancelled is not None:

@@ -312,48 +312,49 @@ class _Conversion:
         if isinstance(value, float):
             return float.__float__(value)
         if not isinstance(value, dict | list):
-            raise InvalidInput(f"{_said(place)} {_wrong(value)}")
+            raise InvalidInput(f"{_name_of(place)} {_not_json(value)}")
         if not depth:
-            raise TooLarge(f"{_said(place)} is nested deeper than {MAX_DEPTH} levels, or holds itself")
+            raise TooLarge(f"{_name_of(place)} is nested deeper than {MAX_DEPTH} levels, or holds itself")
         self._left -= len(value) * (2 if isinstance(value, dict) else 1)
         if self._left < 0:
             while place[0] is not None:
                 place = place[0]
             raise TooLarge(
-                f"{_said(place)} holds more than {MAX_VALUES} values and names of values, the limit: store large data "
-                "as JSON in a string"
+                f"{_name_of(place)} holds more than {MAX_VALUES} values and names of values, the limit: store large "
+                "data as JSON in a string"
             )
         if isinstance(value, list):
             return [self.of(item, (place, number), depth - 1) for number, item in enumerate(value)]
         found = {_key(key, place): self.of(item, (place, key), depth - 1) for key, item in value.items()}
         if len(found) < len(value):
-            raise InvalidInput(f"{_said(place)} has two keys that are equal as strings: leave one of them out")
+            raise InvalidInput(f"{_name_of(place)} has two keys that are equal as strings: leave one of them out")
         return found
 
     def _integer(self, number: int, place: _Place) -> object:
         if fits_64_bits(number):
             return number
         if abs(number) >= _LARGEST:
-            raise TooLarge(f"{_said(place)} is an integer of more than {MAX_DIGITS} digits: store it as a string")
+            raise TooLarge(f"{_name_of(place)} is an integer of more than {MAX_DIGITS} digits: store it as a string")
         size = number.bit_length() // 8 + 1
         return msgspec.msgpack.Ext(_INTEGER, number.to_bytes(size, signed=True))
 
 
 def _key(key: object, place: _Place) -> str | bytes:
     if not isinstance(key, str):
-        raise InvalidInput(f"{_said(place)} has a key of type {type(key).__name__}: JSON keys are strings")
+        raise InvalidInput(f"{_name_of(place)} has a key of type {type(key).__name__}: JSON keys are strings")
     text = str.__str__(key)
     return text if is_utf8(text) else text.encode("utf-8", "surrogatepass")
 
 
-def _said(place: _Place) -> str:
+def _name_of(place: _Place) -> str:
+    """Return the text of a place, such as `message.content[0]`, for error messages."""
     within, name = place
     if within is None:
         return str(name)
-    return f"{_said(within)}[{name}]" if type(name) is int else f"{_said(within)}.{name}"
+    return f"{_name_of(within)}[{name}]" if type(name) is int else f"{_name_of(within)}.{name}"
 
 
-def _wrong(item: object) -> str:
+def _not_json(item: object) -> str:
     kind = type(item)
     hint = ": use a list" if isinstance(item, tuple) else ": convert it to a str, number, bool, list or dict first"
     return f"is of type {kind.__name__}, which is not JSON{hint}"
