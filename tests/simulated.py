@@ -1,11 +1,15 @@
-"""The stacks of the simulation.  As a program it runs seeds for a time: python tests/simulated.py --minutes 30."""
+"""The stacks of the simulation.  As a program it runs seeds: python tests/simulated.py --minutes 30 [--servers]."""
 
 from __future__ import annotations
 
 import argparse
 import time
+from functools import cached_property
 from itertools import count
+from typing import ClassVar
 
+from redis_places import RedisContract
+from sql_places import OverMariaDB, OverPostgreSQL, ServerContract
 from turnlog import Backend
 from turnlog.testing.crowd import crowd
 from turnlog.testing.simulation import Simulation, simulate
@@ -44,7 +48,52 @@ class OnSQLiteCached(OnSQLite):
         return CacheLayer(ZstdLayer(inner))
 
 
+class OnServer(Simulation):
+    """A server, whose clock sets the expiry."""
+
+    contract: ClassVar[type[RedisContract | ServerContract]]
+
+    @cached_property
+    def _server(self) -> RedisContract | ServerContract:
+        return self.contract()
+
+    def backend(self) -> Backend:
+        return self._server.make(ttl=self.ttl, clock=self.clock)
+
+    async def advance(self, seconds: float) -> None:
+        await super().advance(seconds)
+        await self._server.advance(seconds)
+
+
+class OnServerCached(OnServer):
+    """A cache and compression over a server."""
+
+    def stack(self, inner: Backend) -> Backend:
+        return CacheLayer(ZstdLayer(inner))
+
+
+class OnRedis(OnServer):
+    contract = RedisContract
+
+
+class OnRedisCached(OnServerCached):
+    contract = RedisContract
+
+
+class OnPostgreSQL(OnServer):
+    contract = OverPostgreSQL
+
+
+class OnPostgreSQLCached(OnServerCached):
+    contract = OverPostgreSQL
+
+
+class OnMariaDB(OnServer):
+    contract = OverMariaDB
+
+
 STACKS: tuple[type[Simulation], ...] = (InMemory, InMemoryCached, OnSQLite, OnSQLiteCached)
+SERVERS: tuple[type[Simulation], ...] = (OnRedis, OnRedisCached, OnPostgreSQL, OnPostgreSQLCached, OnMariaDB)
 
 
 def main() -> None:
@@ -52,10 +101,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Run seeds of the simulation on each stack.")
     parser.add_argument("--minutes", type=float, default=1.0, help="the time to run")
     parser.add_argument("--first", type=int, default=1_000_000, help="the first seed")
+    parser.add_argument("--servers", action="store_true", help="run on Redis, PostgreSQL and MariaDB")
     options = parser.parse_args()
     end, runs = time.monotonic() + options.minutes * 60, 0
     for seed in count(options.first):
-        for kind in STACKS:
+        for kind in SERVERS if options.servers else STACKS:
             for run in (simulate, crowd):
                 run(kind, seed)
                 runs += 1

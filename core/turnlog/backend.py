@@ -14,8 +14,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, final
 
 from .errors import Closed, Unsupported
+from .rules.conditions import check_condition, missing
 from .rules.copying import copy_change
-from .rules.header import check_condition, missing
 from .rules.totals import totals_of
 from .values.capability import Capability
 from .values.change import Change, Expect, Receipt, check_ttl

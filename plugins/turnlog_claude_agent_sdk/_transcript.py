@@ -174,8 +174,11 @@ def is_transcript(info: SessionInfo) -> bool:
 
 def session_id_of(info: SessionInfo) -> str:
     """Return the SDK's id of a session; a fork of turnlog has another id than its metadata."""
-    written, name = str(details(info)["session_id"]), info.key.session
-    return written if written == name or encode_id(written) == name else name
+    name = info.key.session
+    if "%" not in name:
+        return name  # `encode_id` has changed nothing: the metadata need not be decoded
+    written = str(details(info)["session_id"])
+    return written if encode_id(written) == name else name
 
 
 def mtime_of(info: SessionInfo) -> int:

@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from turnlog import TurnlogError
 from turnlog.config import mask
 
-from ._advice import next_step, option_in, usage, with_store
+from ._advice import next_step, option_in, usage, with_store, without_python
 from ._commands import add_commands
 from ._help import HelpFormatter
 from ._options import Everywhere, Namespace, StoreURL
@@ -85,7 +85,7 @@ def show(
     store: StoreURL = None,
     namespace: Namespace = None,
     last: Annotated[
-        int | None, Parameter(help="Show only the fewest last turns with at least this number of messages.")
+        int | None, Parameter(help="Show the fewest whole turns at the end that hold at least this many messages.")
     ] = None,
     json: Annotated[bool, Parameter(help="Print one JSON document: info, turns and unchanged messages.")] = False,
 ) -> int:
@@ -145,7 +145,7 @@ def run(arguments: Sequence[str]) -> int:
         url = option_in(words, "--store")
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), url))
-        text = with_store(str(error) or type(error).__name__, url)
+        text = with_store(without_python(error), url)
         said = mask(text + next_step(error, words), url)
         if isinstance(error, TurnlogError):
             complain(said)

@@ -12,7 +12,7 @@ from turnlog.config import Plugin, fault_of, installed, open_existing
 
 from ._namespaces import check_one
 from ._table import Table
-from ._text import Code, Printer, as_json, complain, line, minute_of, note, time_of, title_of
+from ._text import Code, Printer, as_json, complain, counted, line, minute_of, note, time_of, title_of
 
 _TITLE: Final = 48  # characters of a title on a terminal
 _OWNER: Final = 24  # characters of an owner on a terminal
@@ -72,7 +72,7 @@ async def _list_sessions(url: str | None, wanted: _Wanted, namespace: str | None
         try:
             async for info in infos:  # raises the error of damaged sessions at the end
                 if limit and count == limit:
-                    note(f"turnlog: {limit} sessions shown, there are more: --limit 0 shows all")
+                    note(f"turnlog: {counted(limit, 'session')} shown, there are more: --limit 0 shows all")
                     break
                 count += 1
                 if json:

@@ -15,7 +15,7 @@ from turnlog.rules import outline_of
 from turnlog.values import JSON
 
 from ._suggestion import not_found
-from ._text import VERIFY, Code, Printer, as_json, complain, line, note, time_of
+from ._text import VERIFY, Code, Printer, as_json, complain, counted, line, note, time_of
 
 STYLES: Final = {
     "user": "bold green",
@@ -34,7 +34,7 @@ def show_session(
     Args:
         session_id: The session.
         url: The URL of the store; None: the store in the configuration.
-        last: Print only the fewest last turns with at least this number of messages.
+        last: Print the fewest whole turns at the end that hold at least this many messages; None: all.
         namespace: The namespace; None: the namespace in the configuration.
         json: Print one JSON document.
     """
@@ -67,7 +67,7 @@ def _document(session: Session) -> dict[str, object]:
 
 
 def _print(session: Session) -> int:
-    out, info, code = Printer(), session.info, Code.FINE
+    out, info, code, damaged = Printer(), session.info, Code.FINE, False
     out.wrapped((f"session {line(info.key.session)}", "bold"), (_summary(session), "dim"))
     for name, value in info.metadata.items():
         out.wrapped((f"{line(name)}: ", "bold yellow"), (shortened(as_json(value)), "dim"))
@@ -75,13 +75,13 @@ def _print(session: Session) -> int:
         out()
         if isinstance(turn, CorruptRecord):
             complain(turn)
-            code = Code.FAILED
+            code, damaged = Code.FAILED, damaged or type(turn) is CorruptRecord
             continue
         state = ", interrupted" if turn.interrupted else ", open" if turn.open else ""
         out((f"turn {turn.number}", "bold"), (f", {time_of(turn.time)}{state}", "dim"))
         for message in turn.messages:
             _print_message(out, message)
-    if code is Code.FAILED:
+    if damaged:
         note(f"turnlog: {VERIFY}")
     return code
 
@@ -90,7 +90,8 @@ def _summary(session: Session) -> str:
     info = session.info
     dropped = f" (the first {info.first} were dropped)" if info.first else ""
     owner = f", owner {line(info.owner)}" if info.owner else ""
-    return f", {info.turns} turns{dropped}, {info.messages} messages{owner}, updated {time_of(info.updated)}"
+    turns, messages = counted(info.turns, "turn"), counted(info.messages, "message")
+    return f", {turns}{dropped}, {messages}{owner}, updated {time_of(info.updated)}"
 
 
 def turns_of(session: Session) -> Iterator[Turn | CorruptRecord]:

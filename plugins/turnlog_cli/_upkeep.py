@@ -128,7 +128,7 @@ def verify_backend(
     *,
     quiet: Annotated[bool, Parameter(help="Do not show each test before it runs.")] = False,
 ) -> int:
-    """Test a backend against the whole contract, and report what it may be trusted with.
+    """Test a backend against the whole contract, and report which parts of it the backend keeps.
 
     The backend may come from any installed plugin, and the URL may name layers.  The exit code is 1 if the backend
     breaks a sentence of the contract.

@@ -9,7 +9,7 @@ from ._text import Code, line, note
 
 
 def verify_backend(url: str, *, quiet: bool) -> int:
-    """Test a backend against the whole contract, and report what it may be trusted with.
+    """Test a backend against the whole contract, and report which parts of it the backend keeps.
 
     Args:
         url: The URL of a store without sessions.

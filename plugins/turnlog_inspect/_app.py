@@ -69,7 +69,7 @@ def inspector(*, authorize: Authorize, write: bool = False) -> Starlette:
             `store.within(name)`, one namespace and those nested in it; `store.for_owner(name)`, the sessions of one
             owner; None: nothing (status 403).  It is called for each request, and again for each read of an open page,
             and may be an async function.
-        write: Let visitors fork, rewind, rename and erase the sessions that they may see.
+        write: Let visitors fork, rewind and erase the sessions that they may see, and edit their titles.
     """
     site = Site(authorize, write)
     prepare()

@@ -35,7 +35,7 @@ async def _inspect(
         store: The URL of the store, such as sqlite:///chat.db.
         namespace: The namespace that is shown first.
         port: The port on 127.0.0.1; 0: a free one.
-        write: Also allow to fork, rewind, rename and erase sessions.
+        write: Also allow changes: fork, rewind and erase sessions, and edit their titles.
     """
     if not 0 <= port <= 65_535:
         raise InvalidInput(f"--port must be a number from 0 to 65535, not {port}")

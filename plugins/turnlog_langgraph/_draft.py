@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from hashlib import blake2b
 from typing import Any, Final, NamedTuple
 
 from langgraph.checkpoint.base import ChannelVersions, Checkpoint, CheckpointMetadata
 from langgraph.checkpoint.serde.base import SerializerProtocol
-from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 
 from turnlog import Message
 
-from ._log import CHECKPOINT, WRITES, Digests, Entry, Incomplete, ThreadLog
-from ._messages import as_message
+from ._log import CHECKPOINT, WRITES, Entry, Incomplete, ThreadLog
+from ._values import Blob, Digests, as_messages, digests_of, dump
 
 _FULL_BYTES: Final = 4 * 1024 * 1024
 """Largest size of a checkpoint that is stored with all values, in bytes: well below the 16 MiB of a record."""
 
-_FULL_SHARE: Final = 0.65
+_FULL_SHARE: Final = 0.5
 """The next checkpoint with all values is due if the turns since the last one have this share of its size.
 
 A lower share makes reads faster and sessions larger.  After 200 turns with `add_messages`, this share keeps a session
@@ -52,7 +50,8 @@ class Draft:
     """The messages of the turn that stores a checkpoint.
 
     A list is stored without the items at its beginning that the parent's list also has.  From time to time, a
-    checkpoint is stored with all its values.  So a reader of the last checkpoint reads at most about twice its size.
+    checkpoint is stored with all its values.  So a reader of the last checkpoint reads at most about 1.5 times its
+    size.
 
     Args:
         log: The known turns of the thread.
@@ -68,12 +67,12 @@ class Draft:
     def __init__(self, log: ThreadLog, serde: SerializerProtocol, put: Put) -> None:
         self._log, self._serde, self._put = log, serde, put
         state = {name: part for name, part in put.checkpoint.items() if name != "channel_values"}
-        self._blobs = [_dump(state, serde), _dump(put.metadata, serde)]
+        self._blobs = [dump(state, serde), dump(put.metadata, serde)]
         self._new: list[Message] = []
         self.needs: int | None = None
         earlier = log.versions(put.ns, put.parent, serde)
         values = {name: put.checkpoint["channel_values"].get(name, _NONE) for name in put.new_versions}
-        lists = {name: _digests(value, serde) for name, value in values.items() if type(value) is list}
+        lists = {name: digests_of(value, serde) for name, value in values.items() if type(value) is list}
         entries = {name: {"channel": name, "version": version} for name, version in put.new_versions.items()}
         for name, value in values.items():
             if name in lists:
@@ -97,7 +96,7 @@ class Draft:
         return size <= _FULL_BYTES and _FULL_SHARE * size <= self._log.size_since_full(put.ns)
 
     def _blob(self, value: object) -> Entry:
-        self._blobs.append(_dump(value, self._serde))
+        self._blobs.append(dump(value, self._serde))
         return {"value": len(self._blobs) - 1, "size": len(self._blobs[-1][1])}
 
     def _list(self, name: str, value: list[Any], digests: Digests, version: object) -> Entry:
@@ -109,7 +108,7 @@ class Draft:
             turn, _ = self._log.entry(self._put.ns, name, version)
             entry["turn"] = turn
             self.needs = turn if self.needs is None else min(self.needs, turn)
-        new = _as_messages(value[kept:], self._serde)
+        new = as_messages(value[kept:], self._serde) if len(value) - kept <= _NEW_MESSAGES else None
         if new is None:
             return {**entry, "items": self._blob(value[kept:])["value"]}
         self._new += new
@@ -125,7 +124,7 @@ class Draft:
                 return 0
             if not value or type(value[0]) is not list:
                 return 0
-            earlier = _digests(value[0], self._serde)
+            earlier = digests_of(value[0], self._serde)
         for position, (old, item) in enumerate(zip(earlier.items, digests.items, strict=False)):
             if old != item:
                 return position
@@ -179,36 +178,12 @@ def draft_writes(
         "path": path,
         "channels": channels,
     }
-    return Message.from_dict(header), _values([_dump(value, serde) for _, value in writes])
+    return Message.from_dict(header), _values([dump(value, serde) for _, value in writes])
 
 
 _NONE: Final = object()
 
 
-def _values(blobs: list[list[Any]]) -> Message:
+def _values(blobs: list[Blob]) -> Message:
     size = sum([len(data) for _, data in blobs])
     return Message.from_dict({"role": "values", "content": f"{size} bytes of LangGraph", "values": blobs})
-
-
-def _dump(value: object, serde: SerializerProtocol) -> list[Any]:
-    kind, data = serde.dumps_typed(value)
-    return [kind, bytes(data)]
-
-
-def _digests(value: list[Any], serde: SerializerProtocol) -> Digests:
-    blobs = [serde.dumps_typed(item) for item in value]
-    items = [blake2b(data, digest_size=16, person=kind.encode()[:16]).digest() for kind, data in blobs]
-    return Digests(items, sum([len(data) for _, data in blobs]))
-
-
-def _as_messages(items: list[Any], serde: SerializerProtocol) -> list[Message] | None:
-    """Return the messages that store the items of a list; None: store them serialized."""
-    if not isinstance(serde, JsonPlusSerializer) or len(items) > _NEW_MESSAGES:  # another serializer may encrypt
-        return None
-    messages: list[Message] = []
-    for item in items:
-        message = as_message(item)
-        if message is None:
-            return None
-        messages.append(message)
-    return messages

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any, Final, NamedTuple, TypeAlias
+from typing import Any, Final, NamedTuple, TypeAlias, cast
 
 from langgraph.checkpoint.base import WRITES_IDX_MAP, ChannelVersions, PendingWrite
 from langgraph.checkpoint.serde.base import SerializerProtocol
@@ -17,6 +17,7 @@ from langgraph.checkpoint.serde.base import SerializerProtocol
 from turnlog import CorruptRecord, Message, Receipt, Session, Version
 
 from ._messages import from_message
+from ._values import Blob, Digests, load
 
 CHECKPOINT: Final = "checkpoint"
 WRITES: Final = "writes"
@@ -65,13 +66,13 @@ class Stored:
         return self.header["ns"], self.header["id"]
 
     @cached_property
-    def _blobs(self) -> list[tuple[str, bytes]]:
+    def _blobs(self) -> list[Blob]:
         blobs: Any = self.messages[1].get("values")
-        return [(kind, data) for kind, data in blobs]
+        return cast("list[Blob]", blobs)
 
     def load(self, position: int, serde: SerializerProtocol) -> Any:  # noqa: ANN401 - a value of the application
         """Return the value at a position."""
-        return serde.loads_typed(self._blobs[position])
+        return load(self._blobs[position], serde)
 
     def state(self, serde: SerializerProtocol) -> dict[str, Any]:
         """Return the checkpoint without the values of its channels."""
@@ -99,13 +100,6 @@ class _Write(NamedTuple):
     position: int
     path: str
     channel: str
-
-
-class Digests(NamedTuple):
-    """A digest of each item of a list, and the number of bytes of all serialized items."""
-
-    items: list[bytes]
-    size: int
 
 
 class ThreadLog:

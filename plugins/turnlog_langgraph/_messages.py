@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 from langchain_core.messages import (
     AIMessage,
@@ -29,11 +29,20 @@ _CLASSES: Final[dict[str, type[BaseMessage]]] = {
 _PLAIN: Final = {str, int, float, bool, bytes, type(None)}
 
 
+def is_message(item: object) -> TypeGuard[BaseMessage]:
+    """Return whether an item is a message of one of LangChain's six classes."""
+    return isinstance(item, BaseMessage) and type(item) is _CLASSES.get(item.type)
+
+
 def as_message(item: object) -> Message | None:
-    """Return the message that stores a LangChain message; None: it would not be loaded as it is."""
-    if not isinstance(item, BaseMessage) or type(item) is not _CLASSES.get(item.type):
+    """Return the message that stores a LangChain message, without the fields that have their default values.
+
+    Returns:
+        None if the message would not be loaded as it is.
+    """
+    if not is_message(item):
         return None
-    data = item.model_dump()
+    data = {"type": item.type, **item.model_dump(exclude_defaults=True)}
     try:
         return Message.from_dict(data) if _is_plain(data) else None
     except InvalidInput:  # it is nested too deeply, or too large

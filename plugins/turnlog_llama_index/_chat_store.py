@@ -13,6 +13,7 @@ from llama_index.core.storage.chat_store import BaseChatStore
 import turnlog
 import turnlog.sync
 from turnlog import ANY, Conflict, InvalidInput, Message, OutcomeUnknown, SessionNotFound, encode_id
+from turnlog.sync import call
 
 _P = ParamSpec("_P")
 
@@ -104,11 +105,7 @@ class TurnlogChatStore(BaseChatStore):
 
     def get_keys(self) -> list[str]:
         """Return all keys that have messages, the most recently used first."""
-        return [
-            str(info.metadata.get(_OURS) or _key_of(info.key.session))
-            for info in self._store.sessions()
-            if info.messages
-        ]
+        return call(_keys, self._store.wrapped)
 
     def _named(self, key: str) -> str:
         """Return the session id for a key; keep a key that `encode_id` has cut in the metadata."""
@@ -122,6 +119,12 @@ class TurnlogChatStore(BaseChatStore):
             write(*args, **kwargs)
         except OutcomeUnknown as error:
             self._store.resend(error)
+
+
+async def _keys(store: turnlog.Store) -> list[str]:
+    return [
+        str(info.metadata.get(_OURS) or _key_of(info.key.session)) async for info in store.sessions() if info.messages
+    ]
 
 
 def _key_of(session_id: str) -> str:

@@ -37,6 +37,24 @@ class Seen(NamedTuple):
     """The stored element of the metadata."""
 
 
+def header_of(key: Key, seen: Seen | None, raw: bytes, metadata: bytes, left: int) -> Header:
+    """Return the stored header of a session; the last seen one is not decoded again.
+
+    Args:
+        key: The session.
+        seen: The last seen header; None: no header was seen.
+        raw: The stored element of the header.
+        metadata: The stored element of the metadata.
+        left: As in `header_from`.
+
+    Raises:
+        CorruptRecord: As in `header_from`.
+    """
+    if seen is None or seen.raw != raw or seen.metadata != metadata:
+        return _layout.header_from(key, raw, metadata, left)
+    return msgspec.structs.replace(seen.header, expires=_layout.expiry(left))
+
+
 class Other(NamedTuple):
     """A change of another task that waits for the lock."""
 

@@ -146,6 +146,7 @@ def key_of(place: object) -> Key | None:
     return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
+@lru_cache(4_096)
 def listed_key(namespace: str, session: bytes) -> Key:
     """Return the key of a session in an index.
 

@@ -6,10 +6,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
-from turnlog import CorruptRecord, Page, Query, SessionInfo, Unavailable
+from turnlog import CorruptRecord, Key, Page, Query, SessionInfo, Unavailable
 from turnlog.rules import page_of
+from turnlog.runtime import BoundedMap
 
 from . import _layout, _scripts
+from ._commit_plan import Seen, header_of
 from ._connection import Argument, Command
 from ._layout import Keys, keys_of
 from ._retry import RetryingServer
@@ -29,10 +31,12 @@ class Pages:
 
     Args:
         server: The server.
+        seen: The last seen headers.
     """
 
-    def __init__(self, server: RetryingServer) -> None:
+    def __init__(self, server: RetryingServer, seen: BoundedMap[Key, Seen]) -> None:
         self._server = server
+        self._last_seen = seen
         self.is_spread = server.location.kind == "cluster"
         """Whether the indexes are on several servers."""
 
@@ -190,7 +194,8 @@ class Pages:
             header, reply = None, seen[session]
             if reply is not None:
                 try:
-                    header = _layout.header_from(_layout.listed_key(namespace, session), *reply)
+                    key = _layout.listed_key(namespace, session)
+                    header = header_of(key, self._last_seen.get(key), *reply)
                 except CorruptRecord as error:
                     found[number] = error
                     continue

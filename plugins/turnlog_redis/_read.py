@@ -11,7 +11,7 @@ from turnlog.rules import Header, check_whole, missing, regressed, window
 from turnlog.runtime import BoundedMap
 
 from . import _layout, _scripts
-from ._commit_plan import Seen
+from ._commit_plan import Seen, header_of
 from ._connection import Argument
 from ._layout import Keys
 from ._retry import RetryingServer
@@ -48,7 +48,7 @@ class Read(msgspec.Struct, gc=False):
         if answer is None:
             raise missing(key)
         raw, metadata, left, kind, rows = answer
-        found = self._header(raw, metadata, left)
+        found = header_of(self.key, self.seen.get(self.key), raw, metadata, left)
         self.seen[key] = Seen(found, raw, metadata)
         records = _layout.records_from(key, rows)
         continues = since is not None and _continues(found, since, kind, records)
@@ -63,15 +63,15 @@ class Read(msgspec.Struct, gc=False):
         """Return the end of a session, or all of it; None if the two answers do not fit together.
 
         Two commands are sent in one round trip, because a script would copy every row once more.  Another writer may
-        change the session between the commands, and turns may have fewer than two messages.  In both cases the caller
-        runs `READ`, a single atomic step.
+        change the session between the commands, and the last records may have fewer messages than expected.  In both
+        cases the caller runs `READ`, a single atomic step.
         """
         place, last = self.keys.session, self.last
         commands = [_scripts.TOP.call((place,), self.sliding)]
         if last is None:
             commands.append((b"LRANGE", place, _layout.RECORDS, -1))
         elif last:
-            commands.append((b"LRANGE", place, -((last + 1) // 2), -1))
+            commands.append((b"LRANGE", place, -self._expected_records(), -1))
         top, *rest = await self.server.ask_all(commands, self.until)
         if top is None:
             raise missing(self.key)
@@ -79,7 +79,7 @@ class Read(msgspec.Struct, gc=False):
         rows = rest[0] if rest else []
         if len(rows) > length - _layout.RECORDS:  # the first rows are not records
             del rows[: len(rows) - max(0, length - _layout.RECORDS)]
-        found = self._header(raw, metadata, left)
+        found = header_of(self.key, self.seen.get(self.key), raw, metadata, left)
         try:
             # if the script was sent again after another writer has appended, some rows may not be records
             records = _layout.records_from(self.key, rows)
@@ -91,12 +91,17 @@ class Read(msgspec.Struct, gc=False):
         self.seen[self.key] = Seen(found, raw, metadata)
         return Session(found.info(0.0), tuple(records))
 
-    def _header(self, raw: bytes, metadata: bytes, left: int) -> Header:
-        """Return the stored header; it is not decoded again if it has not changed."""
-        seen = self.seen.get(self.key)
-        if seen is None or seen.raw != raw or seen.metadata != metadata:
-            return _layout.header_from(self.key, raw, metadata, left)
-        return msgspec.structs.replace(seen.header, expires=_layout.expiry(left))
+    def _expected_records(self) -> int:
+        """Return the number of records that probably hold the last messages, as whole turns.
+
+        It follows from the averages of the last seen header.  If no header was seen, a turn is assumed to be one record
+        of a question and an answer.
+        """
+        last, seen = self.last or 0, self.seen.get(self.key)
+        if seen is None or not seen.header.messages_until:
+            return (last + 1) // 2
+        header, rounds = seen.header, seen.header.version.rounds
+        return -(-last * rounds // header.messages_until) + (rounds - 1) // max(1, header.turns)
 
 
 def _continues(header: Header, since: Version, kind: bytes, records: Sequence[Record]) -> bool:

@@ -87,6 +87,9 @@ _REASONS: Final = {
         "write redis in place of rediss in the scheme of the URL, or set its TLS port",
         permanent=True,
     ),
+    "Protocol error, got": Reason(
+        "another kind of server answers", "check the host and the port in the URL, and that Redis runs there"
+    ),
     "SELECT is not allowed in cluster mode": _ONE_NODE,
     "ERR unknown command": Reason(
         "the server lacks a command of the store",

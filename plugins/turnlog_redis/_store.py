@@ -114,7 +114,7 @@ class RedisBackend(Backend):
         self._server = RetryingServer(location, float(timeout))
         self._writers: PerLoop[Writer] = PerLoop(lambda: Writer(self._server))
         self._seen: BoundedMap[Key, Seen] = BoundedMap(_SEEN)
-        self._pages = Pages(self._server)
+        self._pages = Pages(self._server, self._seen)
         self._closed = True
 
     instead: ClassVar[Mapping[str, str]] = {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from turnlog import Change, CorruptRecord, Key, Record
@@ -32,6 +33,7 @@ def key_values(key: Key) -> dict[str, Value]:
         raise missing(key) from None  # raises InvalidInput if `key` is not a key
 
 
+@lru_cache(4_096)
 def key_of(namespace: str, session: bytes) -> Key:
     """Return the key of a session id that was read."""
     try:

@@ -15,7 +15,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from turnlog import AccessError, Closed, Key, OutcomeUnknown, SchemaError, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
-from turnlog.runtime import PROBE, REACH, PerLoop, Turns
+from turnlog.runtime import PROBE, REACH, KeyedLocks, PerLoop
 
 from . import _operations
 from ._database import Database
@@ -73,7 +73,7 @@ class Server(Database, Generic[C]):
             lambda: Pool(self._connected, self.discard, self.alive, self._answers, size=pool_size, name=name),
             self._close_pool,
         )
-        self._turns: PerLoop[Turns[Key, None, None]] = PerLoop(lambda: Turns(name))
+        self._locks: PerLoop[KeyedLocks[Key, None, None]] = PerLoop(lambda: KeyedLocks(name))
 
     # ----------------------------------------------------------------------------------------------------- the driver
 
@@ -172,14 +172,14 @@ class Server(Database, Generic[C]):
         if key is None:
             with pool:
                 return await self._write(pool, make, first, until, None, again=again)
-        turns = await self._turns.get()
-        taken = turns.take(key) or bool(await turns.wait(key, until, None))
+        locks = await self._locks.get()
+        held = locks.try_acquire(key) or bool(await locks.wait(key, until, None))
         try:
             with pool:
-                return await self._write(pool, make, first, until, None if taken else self._kept(key), again=again)
+                return await self._write(pool, make, first, until, None if held else self._kept(key), again=again)
         finally:
-            if taken:
-                turns.leave(key)
+            if held:
+                locks.release(key)
 
     async def _write(
         self,
@@ -232,8 +232,8 @@ class Server(Database, Generic[C]):
     async def alone(self, key: Key) -> AsyncGenerator[None, None]:
         """As `Backend.alone`: a transaction locks the session, and the next write to it uses this transaction."""
         until, pool = monotonic() + self._timeout, await self._pools.get()
-        turns = await self._turns.get()
-        async with turns.alone(key, until, None):
+        locks = await self._locks.get()
+        async with locks.alone(key, until, None):
             with pool:
                 connection = pool.idle() or await pool.acquire(until)
                 connection.until = (monotonic() + until) / 2

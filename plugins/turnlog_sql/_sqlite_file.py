@@ -33,7 +33,7 @@ Synchronous: TypeAlias = Literal["FULL", "NORMAL"]
 _LOWEST: Final = (3, 35, 0)  # the first version with all features that the statements use (sqlite.org/changes.html)
 _GRACE: Final = 3600.0
 """Seconds from the expiry of a session to its removal.  A process whose clock is ahead by less does not see the session
-any more, but does not remove it from other processes."""
+any more, but its sweep does not remove it from other processes."""
 _CACHED: Final = 128  # the number of compiled statements that a connection keeps; turnlog has about 50
 
 
@@ -91,7 +91,7 @@ class SQLiteFile(Database):
         again: bool = False,  # noqa: ARG002 - a connection to a file is never lost
     ) -> _T:
         if self._gate is not None and key is not None:
-            await self._gate.pass_by(key, time.monotonic() + self._timeout)
+            await self._gate.wait(key, time.monotonic() + self._timeout)
         answer: _T = await self._worker.do(make, writes=True, first=first)
         return answer
 

@@ -322,7 +322,8 @@ class _MySQL(Server[_BufferedConnection]):
             return NO_TLS.error(self.name)
         if (code == 2003 or isinstance(error, OSError)) and (reason := why_unreachable(error)):  # CR_CONN_HOST_ERROR
             return reason.error(self.name)
-        check = f"; {CHECK}" if self.meaning(error) is Failure.LOST else ""
+        foreign = said.startswith("Packet sequence number wrong")  # the greeting is not one of MySQL
+        check = f"; {CHECK}" if foreign or self.meaning(error) is Failure.LOST else ""
         return Unavailable(f"{self.name}: {said}: nothing was done{check}")
 
     # ------------------------------------------------------------------------------------------------------- the tables

@@ -118,9 +118,7 @@ def test_own_tests_run_like_those_of_the_kit() -> None:
 
 def test_a_test_that_waits_for_ever_ends(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(base_module, "SECONDS", 0)
-    with pytest.raises(
-        ContractBroken, match="within 0 s: it waited in test_that_waits, at .*test_kit.py:"
-    ):
+    with pytest.raises(ContractBroken, match="within 0 s: it waited in test_that_waits, at "):
         run(Kit(), "that_waits")
 
 

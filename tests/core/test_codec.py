@@ -322,6 +322,7 @@ REST: dict[str, bytes] = {
     "a wide integer": pack({"a": msgspec.msgpack.Ext(2, b"\x7f" * 2_000)}),
     "an extension without UTF-8": pack({"a": msgspec.msgpack.Ext(1, b"\xff")}),
     "deep": b"\x81\xa1a" + b"\x91" * 5_000 + b"\x90",
+    "one level too deep": b"\x81\xa1a" + b"\x91" * (MAX_DEPTH - 1) + b"\x90",
     "no UTF-8": b"\x81\xa1a\xa1\xff",
 }
 

@@ -15,7 +15,7 @@ import pytest
 
 from distributions import install
 from turnlog import Backend, Store, open_store, user
-from turnlog.config import duration, mask, open_existing, read_table, settings_of, size
+from turnlog.config import duration, mask, masked_url, open_existing, read_table, settings_of, size
 from turnlog.config.options import Given
 from turnlog.config.warn import warn_once
 from turnlog.errors import ConfigError, PluginError, TurnlogError, Unavailable
@@ -62,9 +62,12 @@ class TableStore(MemoryBackend):
         self.migrate = migrate
 
 class OwnStore(MemoryBackend):
-    def __init__(self, path: str, *, migrate: Literal["yes", "no"] = "yes") -> None:
+    def __init__(self, path: str, *, migrate: Literal["yes", "no"] = "yes", sweep: float = 9.0) -> None:
         super().__init__()
-        self.migrate = migrate
+        self.migrate, self.sweep = migrate, sweep
+
+class HintStore(MemoryBackend):
+    instead = {"ssl": "write tls=yes"}
 
 class OddStore(MemoryBackend):
     def __init__(self, where: str) -> None:
@@ -89,6 +92,7 @@ class Inner(Layer):
 ENTRIES = {
     "turnlog.backends": {
         "fakefile": "acme_fakes:FileStore",
+        "fakehint": "acme_fakes:HintStore",
         "fakenet": "acme_fakes:NetStore",
         "fakeodd": "acme_fakes:OddStore",
         "fakeown": "acme_fakes:OwnStore",
@@ -140,6 +144,8 @@ def test_settings_name_their_source_and_hide_what_is_secret(alone: Path, monkeyp
     assert mask("no hunter2 here") == "no *** here"
     assert mask("no hunter3 here", "fakenet://:hunter3@h") == "no *** here"
     assert mask("hunter2", "nowhere://:hunter2@h") == "hunter2"
+    assert masked_url() == "fakenet://u:***@h/x"
+    assert masked_url("fakenet://:hunter3@h?level=1") == "fakenet://:***@h"
 
 
 def test_an_existing_store_is_checked_and_not_migrated(alone: Path) -> None:
@@ -152,6 +158,7 @@ def test_an_existing_store_is_checked_and_not_migrated(alone: Path) -> None:
     assert existing("faketable:///a?migrate=auto&layers=outer,inner") == (["Outer", "Inner"], "default", "check")
     assert existing("fakeown:///a")[2] == "yes"
     assert existing("fakefile:///a")[2] == ""
+    assert (open_existing("fakeown:///a").backend.sweep, open_store("fakeown:///a").backend.sweep) == (0.0, 9.0)  # type: ignore[attr-defined]
     with pytest.raises(ConfigError, match='must be auto or check, not "sometimes"'):
         open_existing("faketable:///a?migrate=sometimes")
     alone.joinpath("turnlog.toml").write_text('[store]\nurl = "faketable:///b?namespace=file"\nmigrate = "auto"\n')
@@ -217,7 +224,7 @@ def test_every_combination_of_places(
     an error that names both.  A file that was found, not named, is ignored if an argument gives the URL.  A warning
     names the keys that are ignored with their URL or with the file.
     """
-    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "default", True))
+    monkeypatch.setattr("turnlog.config.merging._DEFAULT_URL", Given("memory://", "default", True))
     wheres = {"argument": "the argument ", "variable": "TURNLOG_STORE_", "file": f"{KINDS[kind]}store."}
 
     def where(place: str, name: str) -> str:
@@ -386,7 +393,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(name)
         raise PluginError("enough")
 
-    monkeypatch.setattr("turnlog.config.configuration.find_backend", find)
+    monkeypatch.setattr("turnlog.config.merging.find_backend", find)
     refused(kind=PluginError)
     assert asked == ["sqlite"]
 
@@ -436,7 +443,7 @@ def test_a_bad_file_names_its_place(
     alone: Path, monkeypatch: pytest.MonkeyPatch, contents: str | bytes, says: str
 ) -> None:
     alone.joinpath("turnlog.toml").write_bytes(contents if isinstance(contents, bytes) else contents.encode())
-    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "the default url", True))
+    monkeypatch.setattr("turnlog.config.merging._DEFAULT_URL", Given("memory://", "the default url", True))
     assert says in refused()
 
 
@@ -446,9 +453,11 @@ def test_the_part_of_a_project_is_a_table(alone: Path) -> None:
 
 
 @pytest.mark.parametrize("url", ["nosuch://x/y", "nosuch://x?ttl=30d", "://"])
-def test_a_replaced_url_need_not_be_valid(alone: Path, url: str) -> None:
-    (alone / "turnlog.toml").write_text(f'[store]\nurl = "{url}"\n')
-    assert open_store("fakenet://h").backend.location is None
+def test_a_replaced_url_need_not_be_valid(alone: Path, monkeypatch: pytest.MonkeyPatch, url: str) -> None:
+    (alone / "turnlog.toml").write_text(f'[store]\nurl = "{url}"\nretain = 5\n')
+    monkeypatch.setenv("TURNLOG_STORE_URL", "fakenet://h")
+    store = open_store()
+    assert (type(store.backend).__name__, store.retain) == ("NetStore", 5)
 
 
 def test_a_plugin_without_a_signature(alone: Path) -> None:
@@ -464,6 +473,18 @@ def test_a_file_that_is_none(alone: Path) -> None:
     assert "cannot be read" in refused(config=alone)
     assert "names no file" in refused(config="")
     assert "must be a path or a mapping, not int" in refused(config=5)
+
+
+@pytest.mark.parametrize("password", ["$DB_PASSWORD", "$hunter2"])
+def test_a_variable_in_a_url_needs_braces(alone: Path, monkeypatch: pytest.MonkeyPatch, password: str) -> None:
+    """The text may also be the password itself, so the error does not show it."""
+    monkeypatch.setenv("DB_PASSWORD", "secret")
+    alone.joinpath("turnlog.toml").write_text(f'[store]\nurl = "fakenet://u:{password}@h"\n')
+    with pytest.raises(ConfigError, match=r"the password in the URL is \$ and a name") as caught:
+        open_store()
+    assert password not in str(caught.value).replace("${DB_PASSWORD}", "")
+    alone.joinpath("turnlog.toml").write_text('[store]\nurl = "fakenet://u:${DB_PASSWORD}@h"\n')
+    open_store()
 
 
 @pytest.mark.parametrize(
@@ -512,7 +533,7 @@ def test_variables_that_kubernetes_sets_for_a_service_say_nothing(
         for part, value in (("PROTO", "tcp"), ("PORT", "6379"), ("ADDR", "10.0.0.11")):
             monkeypatch.setenv(f"{prefix}_PORT_{port}_{part}", value)
     warn_once.cache_clear()
-    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "the default url", True))
+    monkeypatch.setattr("turnlog.config.merging._DEFAULT_URL", Given("memory://", "the default url", True))
     assert open_store(url).backend.ttl is None
     assert caplog.messages == []
 
@@ -669,11 +690,14 @@ def test_choices_come_from_the_annotation() -> None:
     assert text == "the argument url: ?synchronous: must be FULL or NORMAL, not \"NORMALL\"; did you mean 'NORMAL'?"
     assert "must be 1 or 2" in refused(config={"store": {"url": "fakenet://h", "level": "2"}})
     assert "true is not" not in refused(config={"store": {"url": "fakenet://h", "pooled": "true"}})
+    for pooled in (True, False):
+        assert open_store(config={"store": {"url": "fakenet://h", "pooled": pooled}}).backend.pooled is pooled  # type: ignore[attr-defined]
 
 
 def test_an_option_that_the_backend_lacks() -> None:
     text = refused("fakefile:///x?pooled=yes")
     assert "fakefile has no option pooled; the options are layers, max_session_bytes, namespace, retain, ttl" in text
+    assert refused("fakehint://?ssl=1") == "the argument url: ?ssl: fakehint has no option ssl: write tls=yes"
 
 
 def test_where_it_is() -> None:

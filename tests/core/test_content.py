@@ -185,3 +185,10 @@ def test_the_estimate_is_four_bytes_a_token() -> None:
     assert estimate([user("a")] * 3) == (15, False)
     assert estimate([user("日本語の文章" * 100)]) == (454, False)
     assert estimate([user([{"type": "text", "text": "a" * 400}])]) == (104, False)
+
+
+def test_lists_in_an_attachment_are_read_without_their_data() -> None:
+    part: JSON = {"type": "image", "labels": ["a cat", URL, [DATA]]}
+    texts, attachments = content_of(user([part]))
+    assert attachments == 1
+    assert json.loads(texts[0]) == {"type": "image", "labels": ["a cat", "", [""]]}

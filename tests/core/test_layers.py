@@ -611,3 +611,31 @@ async def test_a_message_layer_may_change_only_the_read_messages() -> None:
     await store.append("s", [user("hello")])
     assert [message.text for message in await store.load("s")] == ["HELLO"]
     assert store.backend.location is None
+
+
+async def test_a_layer_forwards_the_totals() -> None:
+    backend = MemoryBackend()
+    layer = Layer(backend)
+    await Store(layer).append("s", [user("hello")])
+    totals = await layer.totals("default")
+    assert (totals.sessions, totals.messages) == (1, 1)
+    assert totals.stored == (await backend.totals("default")).stored
+
+
+@pytest.mark.parametrize("missing", ["encode", "decode"])
+async def test_a_payload_layer_without_a_method_fails_at_its_first_use(missing: str) -> None:
+    class Half(Deflate):
+        pass
+
+    setattr(Half, missing, getattr(PayloadLayer, missing))
+    store = Store(Half(MemoryBackend()))
+    with pytest.raises(NotImplementedError):
+        await store.append("s", [LONG])
+        await store.load("s")
+
+
+async def test_a_change_without_records_passes_a_payload_layer() -> None:
+    store = Store(Deflate(MemoryBackend()))
+    receipt = await store.merge_metadata("s", {"title": "T"})
+    assert receipt.previous is None
+    assert dict((await store.info("s")).metadata) == {"title": "T"}

@@ -236,3 +236,17 @@ def test_lines_of_a_later_form_are_left_alone() -> None:
     with pytest.raises(CorruptRecord) as caught:
         read_back([later.replace(b"3", b"4", 1), b"whatever"], KEY)
     assert type(caught.value) is CorruptRecord
+
+
+@pytest.mark.parametrize("wrong", [{"count": 3}, {"rounds": 2}])
+def test_a_record_of_other_messages_than_its_head_states_is_corrupt(wrong: dict[str, int]) -> None:
+    """The line has a valid checksum."""
+    lines = small().lines()
+    content = json.loads(lines[3])
+    assert (content["count"], content["rounds"], len(content["messages"])) == (2, 1, 2)
+    del content["crc32"]
+    lines[3] = signed(msgspec.json.encode({**content, **wrong}), start())
+    states = f"it holds 2 messages, its head states {wrong.get('count', 2)}"
+    with pytest.raises(CorruptRecord, match=states) as caught:
+        read_back(lines, KEY)
+    assert (caught.value.key, caught.value.turn) == (KEY, TURNS[3])

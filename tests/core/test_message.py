@@ -605,3 +605,11 @@ async def test_a_forgotten_await_is_named() -> None:
             pytest.raises(InvalidInput, match="not a coroutine: write await before the call that returned it"),
         ):
             await call()
+
+
+def test_a_message_and_a_record_are_equal_to_no_value_of_another_type() -> None:
+    record = Record.of((user("hi"),), id="t", time=0.0)
+    for value in (user("hi"), record):
+        for other in (None, "hi", {"role": "user", "content": "hi"}):
+            assert value != other
+            assert value.__eq__(other) is NotImplemented

@@ -41,6 +41,7 @@ def timer(*seconds: float) -> Callable[[], float]:
 async def test_what_is_measured() -> None:
     store = Store(MemoryBackend())
     metrics = StateMetrics(store, timer=timer(0.5))
+    assert metrics.namespace == "default"
     await store.append("a", [user("one"), user("two")])
     await store.append("b", [user("three")])
     await store.load("a")

@@ -188,3 +188,62 @@ async def test_a_session_of_another_owner_reads_like_a_missing_one() -> None:
                     await call(id)
                 texts.add(str(caught.value).replace(id, "ID"))
             assert len(texts) == 1
+
+
+async def test_damaged_sessions_are_erased_if_their_owner_can_be_read() -> None:
+    """Session `a` can be deleted, the owner of `b` cannot be read, and a third one has no name."""
+    found = [CorruptRecord("it is damaged", key=key) for key in (Key("default", "a"), Key("default", "b"), None)]
+    unread = CorruptRecord("its owner cannot be read")
+
+    class Damaged(Layer):
+        async def page(self, query: Query) -> Page:
+            return Page((), None, tuple(found))
+
+        async def delete(self, key: Key, **conditions: Any) -> bool:
+            if key.session == "b":
+                raise unread
+            return await super().delete(key, **conditions)
+
+    store = Store(Damaged(MemoryBackend()))
+    for id in "ab":
+        await store.append(id, [user(id)], owner="ann")
+    erased = await store.erase_owner("ann")
+    assert (erased.sessions, erased.damaged) == (1, (unread, found[2]))
+    with pytest.raises(SessionNotFound):
+        await store.load("a")
+
+
+class Outdated(Layer):
+    """Answers a read of turns with an old state until `info` is read, as a cache may do."""
+
+    old: Session | None = None
+
+    async def read(self, key: Key, **options: Any) -> Session:
+        """Return the old state, if there is one."""
+        if self.old is None or options["last"] == 0:
+            self.old = None
+            return await super().read(key, **options)
+        return self.old
+
+
+async def test_an_undo_with_a_condition_that_a_cache_does_not_meet_reads_again() -> None:
+    layer = Outdated(MemoryBackend())
+    store = Store(layer)
+    await store.append("s", [user("a")])
+    old = await store.session("s")
+    newest = (await store.append("s", [user("b")])).version
+    layer.old = old
+    await store.rewind("s", messages=1, expect=newest)
+    assert [message.text for message in await store.load("s")] == ["a"]
+
+
+async def test_the_turns_of_an_old_state_are_not_popped() -> None:
+    """The first attempt sees no turns, and the second attempt sees the turn that was added."""
+    layer = Outdated(MemoryBackend())
+    store = Store(layer)
+    await store.merge_metadata("s", {"title": "T"})
+    layer.old = await layer.inner.read(Key("default", "s"))
+    await store.append("s", [user("a")])
+    popped = await store.pop("s")
+    assert popped is not None
+    assert [message.text for message in popped.messages] == ["a"]

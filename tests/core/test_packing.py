@@ -300,3 +300,12 @@ def test_times_out_of_bounds_are_corrupt(wrong: dict[str, Any]) -> None:
     with pytest.raises(CorruptRecord) as caught:
         Header.unpack(KEY, HEADER.pack(), **{"updated": 1.0, "expires": None, **wrong})
     assert caught.value.key == KEY
+
+
+def test_a_record_that_cannot_be_read_keeps_its_payload() -> None:
+    record = Record.of((user("hi"),), id="t", time=0.0)
+    encoded = record.with_payload(record.payload)
+    assert encoded.unencoded()._payload is None
+    assert encoded.unencoded().messages == (user("hi"),)
+    broken = record.with_payload(record.payload[:HEAD] + b"\xc1")
+    assert broken.unencoded() is broken

@@ -1,4 +1,4 @@
-"""Shared tools of backends on a server: a resource per event loop, queues, a bounded map, keepalive, and TLS."""
+"""Shared tools of plugins: a resource per event loop, queues, a bounded map, keepalive, TLS, keys and errors."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import gc
 import os
 import socket
 import ssl
+import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -16,17 +17,27 @@ from typing import Any
 
 import pytest
 
-from turnlog.errors import InvalidInput, Unavailable
-from turnlog.runtime import BoundedMap, Gate, PerLoop, Turns, keep_alive, tls_context
+from turnlog.errors import AccessError, ConfigError, InvalidInput, Unavailable
+from turnlog.runtime import (
+    BoundedMap,
+    Gate,
+    KeyedLocks,
+    PerLoop,
+    check_api_key,
+    check_installed,
+    keep_alive,
+    tls_context,
+    why_unreachable,
+)
 
 forks = pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
 
-# --------------------------------------------------------------------------------------------------------------- turns
+# --------------------------------------------------------------------------------------------------------------- locks
 
 
-async def turn(turns: Turns[str, str, str], key: str = "k", *, until: float | None = None) -> str | bool:
-    """Take the key, or wait for it; return the result."""
-    return turns.take(key) or await turns.wait(key, until, f"work on {key}")
+async def acquire(locks: KeyedLocks[str, str, str], key: str = "k", *, until: float | None = None) -> str | bool:
+    """Acquire the lock of a key, or wait for it; return the result."""
+    return locks.try_acquire(key) or await locks.wait(key, until, f"work on {key}")
 
 
 async def settle() -> None:
@@ -35,101 +46,101 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_turns_come_in_the_order_in_which_tasks_ask() -> None:
-    turns: Turns[str, str, str] = Turns("here")
+async def test_tasks_acquire_a_lock_in_the_order_of_their_calls() -> None:
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
     order: list[int] = []
 
     async def work(number: int) -> None:
-        assert await turn(turns) is True
+        assert await acquire(locks) is True
         await asyncio.sleep(0)
         order.append(number)
-        turns.leave("k")
+        locks.release("k")
 
     await asyncio.gather(*(work(number) for number in range(50)))
     assert order == list(range(50))
-    assert turns._taken == {}, "a free key is still stored"
+    assert locks._held == {}, "a free lock is still stored"
 
 
 async def test_other_keys_are_free() -> None:
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("a")
-    assert turns.take("b")
-    assert not turns.take("a")
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("a")
+    assert locks.try_acquire("b")
+    assert not locks.try_acquire("a")
 
 
 @pytest.mark.parametrize("given", [True, False])
-async def test_a_task_that_is_cancelled_while_it_waits_passes_its_turn_on(given: bool) -> None:
-    """The same if it has just received the key."""
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("k")
-    first, second = (asyncio.ensure_future(turn(turns)) for _ in "ab")
+async def test_a_task_that_is_cancelled_while_it_waits_passes_the_lock_on(given: bool) -> None:
+    """The same if it has just received the lock."""
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("k")
+    first, second = (asyncio.ensure_future(acquire(locks)) for _ in "ab")
     await settle()
     if given:
-        turns.leave("k")
+        locks.release("k")
         first.cancel()
     else:
         first.cancel()
         await settle()
-        turns.leave("k")
+        locks.release("k")
     assert await second is True
     assert first.cancelled()
-    turns.leave("k")
-    assert turns._taken == {}
+    locks.release("k")
+    assert locks._held == {}
 
 
-async def test_a_wait_for_a_turn_has_an_end() -> None:
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("k")
+async def test_a_wait_for_a_lock_has_an_end() -> None:
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("k")
     with pytest.raises(Unavailable, match="here: other tasks write to session k all the time: nothing was stored"):
-        await turn(turns, until=time.monotonic() + 0.01)
-    turns.leave("k")
-    assert turns._taken == {}
+        await acquire(locks, until=time.monotonic() + 0.01)
+    locks.release("k")
+    assert locks._held == {}
 
 
 async def test_a_task_may_do_the_work_of_those_that_wait() -> None:
-    """The waiting tasks receive the result, except the cancelled one.  The others wait for the key."""
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("k")
-    tasks = [asyncio.ensure_future(turn(turns)) for _ in range(4)]
+    """The waiting tasks receive the result, except the cancelled one.  The others wait for the lock."""
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("k")
+    tasks = [asyncio.ensure_future(acquire(locks)) for _ in range(4)]
     await settle()
     tasks[1].cancel()
     await settle()
-    assert [work for _, work in turns.waiting("k")] == ["work on k"] * 3
-    for number, (future, _) in enumerate(turns.waiting("k")[:2]):
+    assert [work for _, work in locks.waiting("k")] == ["work on k"] * 3
+    for number, (future, _) in enumerate(locks.waiting("k")[:2]):
         future.set_result(f"done {number}")
-    turns.leave("k")
+    locks.release("k")
     answers: list[object] = list(await asyncio.gather(tasks[0], tasks[2], tasks[3]))
     assert answers == ["done 0", "done 1", True]
-    turns.leave("k")
-    assert turns.waiting("k") == []
+    locks.release("k")
+    assert locks.waiting("k") == []
 
 
-async def test_a_turn_can_be_kept_for_several_operations() -> None:
+async def test_a_lock_can_be_held_for_several_operations() -> None:
     """The holder may await an operation in another task.  The waiting tasks follow in their order."""
-    turns: Turns[str, str, str] = Turns("here")
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
     ready, order = asyncio.Event(), []
 
     async def other(number: int) -> None:
         await ready.wait()
-        assert await turn(turns) is True
+        assert await acquire(locks) is True
         order.append(number)
-        turns.leave("k")
+        locks.release("k")
 
     others = [asyncio.ensure_future(other(number)) for number in range(3)]
-    async with turns.alone("k", None, ""):
+    async with locks.alone("k", None, ""):
         ready.set()
         await settle()
-        assert await turn(turns) is False
-        assert await asyncio.ensure_future(turn(turns)) is False
-        async with turns.alone("k", None, ""):
+        assert await acquire(locks) is False
+        assert await asyncio.ensure_future(acquire(locks)) is False
+        async with locks.alone("k", None, ""):
             pass
-        assert await turn(turns, "another") is True
-        turns.leave("another")
+        assert await acquire(locks, "another") is True
+        locks.release("another")
         await settle()
         assert order == []
     await asyncio.gather(*others)
     assert order == [0, 1, 2]
-    assert turns._taken == {}
+    assert locks._held == {}
 
 
 async def test_a_gate_is_closed_while_a_task_is_alone() -> None:
@@ -138,13 +149,13 @@ async def test_a_gate_is_closed_while_a_task_is_alone() -> None:
 
     async def work(key: str) -> None:
         await ready.wait()
-        await gate.pass_by(key, None)
+        await gate.wait(key, None)
         passed.append(key)
 
     tasks = [asyncio.ensure_future(work(key)) for key in "aabb"]
     async with gate.alone("a"):
         ready.set()
-        await gate.pass_by("a")
+        await gate.wait("a")
         await settle()
         assert passed == ["b", "b"]
     await asyncio.gather(*tasks)
@@ -160,7 +171,7 @@ def test_a_gate_keeps_no_loop() -> None:
 
     asyncio.run(alone())
     gc.collect()
-    assert not gate._turns
+    assert not gate._locks
     asyncio.run(alone())
 
 
@@ -182,6 +193,25 @@ async def test_only_connections_over_tcp_are_kept_alive(tmp_path: Path) -> None:
         writer.close()
         await writer.wait_closed()
         keep_alive(writer.transport)
+
+
+async def test_a_lost_peer_is_detected_over_tcp() -> None:
+    def nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(nothing, "127.0.0.1", 0)
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        found = writer.transport.get_extra_info("socket")
+        assert not found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        keep_alive(writer.transport)
+        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            options = [found.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+            assert options == [30, 5, 3, 5_000]
+        writer.close()
+        await writer.wait_closed()
 
 
 # -------------------------------------------------------------------------------------------------- one resource a loop
@@ -241,6 +271,19 @@ def test_a_resource_whose_loop_was_closed_is_forgotten() -> None:
     asyncio.run(made.get())
     gc.collect()
     assert gone() is None
+
+
+def test_a_stopped_loop_closes_its_resource_when_it_shuts_down() -> None:
+    """A loop that was closed has done so already."""
+    made = Made()
+    asyncio.run(made.get())
+    asyncio.run(made.close())
+    assert made.all.pop().closed == 1
+    with asyncio.Runner() as stopped:
+        stopped.run(made.get())
+        asyncio.run(made.close())
+        assert made.all[0].closed == 0
+    assert made.all[0].closed == 1
 
 
 def test_a_resource_that_cannot_be_made_is_not_kept() -> None:
@@ -493,3 +536,92 @@ def test_options_that_contradict_or_cannot_be_read_are_refused(
     with pytest.raises(InvalidInput, match=r"^ssl") as caught:
         tls_context(mode, None if root is None else str(tmp_path / root))
     assert says in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------- drivers and API keys
+
+
+def test_a_driver_is_found_without_its_import() -> None:
+    name = "turtledemo"  # a package of the standard library that nothing imports
+    check_installed(name)
+    assert name not in sys.modules
+    with pytest.raises(ModuleNotFoundError, match=r"^No module named 'acme_driver'$") as caught:
+        check_installed("acme_driver")
+    assert caught.value.name == "acme_driver"
+
+
+def test_the_first_key_that_is_set_is_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ACME_KEY", raising=False)
+    monkeypatch.setenv("OTHER_KEY", "")
+    variables = ("ACME_KEY", "OTHER_KEY")
+    with pytest.raises(ConfigError, match=r"^set a key$"):
+        check_api_key(variables, "set a key")
+    monkeypatch.setenv("OTHER_KEY", "sk-1234")
+    check_api_key(variables, "set a key")
+    for wrong in ("sk-1234\n", "sk 1234", "sk-é", "\x7f"):
+        monkeypatch.setenv("ACME_KEY", wrong)
+        with pytest.raises(ConfigError, match="the variable ACME_KEY holds more than a key") as caught:
+            check_api_key(variables, "set a key")
+        assert wrong not in str(caught.value)
+
+
+# ------------------------------------------------------------------------------------------------- failed connections
+
+
+def certificate_error(code: int) -> ssl.SSLCertVerificationError:
+    error = ssl.SSLCertVerificationError(1, "certificate verify failed")
+    error.verify_code, error.verify_message = code, "it is not valid"
+    return error
+
+
+def tls_error(reason: str) -> ssl.SSLError:
+    error = ssl.SSLError(1, f"[SSL: {reason}]")
+    error.reason = reason
+    return error
+
+
+@pytest.mark.parametrize(
+    ("cause", "why", "remedy", "permanent"),
+    [
+        (socket.gaierror(-2, "Name or service not known"), "its host name is not known", "check the host", False),
+        (ConnectionRefusedError(111, "refused"), "no server accepts connections there", "the host and the port", False),
+        (
+            OSError("Multiple exceptions: [Errno 111] Connect call failed, [Errno 111] Connect call failed"),
+            "no server accepts connections there",
+            "the host and the port",
+            False,
+        ),
+        (FileNotFoundError(2, "no such file"), "there is no such socket", "check the path", False),
+        (PermissionError(13, "denied"), "the system denies access", "allow this process", True),
+        (certificate_error(10), "its certificate is not accepted (it is not valid)", "renew it", True),
+        (certificate_error(99), "its certificate is not accepted (it is not valid)", "set sslrootcert to", True),
+        (tls_error("WRONG_VERSION_NUMBER"), "it does not use TLS on this port", "set the port for TLS", True),
+    ],
+)
+@pytest.mark.parametrize("chained", ["itself", "cause", "context"])
+def test_the_reason_of_a_failed_connection(
+    cause: Exception, why: str, remedy: str, permanent: bool, chained: str
+) -> None:
+    error: Exception = cause
+    if chained != "itself":
+        error = RuntimeError("the driver failed")
+        setattr(error, f"__{chained}__", cause)
+    reason = why_unreachable(error)
+    assert reason is not None
+    assert (reason.why, reason.permanent) == (why, permanent)
+    assert remedy in reason.remedy
+    raised = reason.error("acme h:1")
+    assert type(raised) is (AccessError if permanent else Unavailable)
+    assert str(raised) == f"acme h:1 cannot be reached: {why}: nothing was done; {reason.remedy}"
+    assert str(reason.error("acme h:1", "go away")).startswith(f"acme h:1: {why} (go away): nothing was done; ")
+
+
+def test_the_reason_of_another_error_is_unknown() -> None:
+    assert why_unreachable(OSError(5, "I/O error")) is None
+    assert why_unreachable(tls_error("SSLV3_ALERT_HANDSHAKE_FAILURE")) is None
+    deep: Exception = ConnectionRefusedError(111, "refused")
+    for _ in range(8):
+        outer = RuntimeError("the driver failed")
+        outer.__cause__ = deep
+        deep = outer
+    assert why_unreachable(deep) is None, "more causes than are examined"

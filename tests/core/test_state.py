@@ -38,8 +38,8 @@ from turnlog import (
     Version,
     user,
 )
-from turnlog.errors import IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
-from turnlog.rules import SessionState, file_key, page, page_of_all
+from turnlog.errors import CorruptRecord, IdReused, InvalidInput, SessionNotFound, SplitsSealed, TooLarge, TurnlogError
+from turnlog.rules import SessionState, file_key, page, page_of, page_of_all
 from turnlog.values import SameSession
 
 KEY = Key("shop", "alice")
@@ -187,12 +187,12 @@ class StateMachine(RuleBasedStateMachine):
         assert header.messages_until - header.start == model.messages
         assert (header.owner, dict(header.metadata), header.ttl) == (model.owner, model.metadata, model.ttl)
         assert (header.created, header.updated) == (model.created, model.updated)
-        upto, number = header.start, header.first
+        until, number = header.start, header.first
         for one in records:
-            upto += one.count
-            assert (one.messages_until, one.number) == (upto, number if one.turns else number - 1)
+            until += one.count
+            assert (one.messages_until, one.number) == (until, number if one.turns else number - 1)
             number += one.turns
-        assert (header.messages_until, header.turns) == (upto, number)
+        assert (header.messages_until, header.turns) == (until, number)
         if not header.alive(self.now):
             with pytest.raises(SessionNotFound):
                 state.read(self.now)
@@ -942,3 +942,19 @@ def test_a_version_from_elsewhere_is_no_crash() -> None:
     ):
         with contextlib.suppress(TurnlogError):
             assert not state.read(0.0, since=version)[1].continues
+
+
+def test_a_page_of_an_index_reports_damage_once() -> None:
+    """The damaged sessions after the last info belong to the next page, which begins after that info."""
+    damage = [CorruptRecord(f"damaged {number}") for number in range(3)]
+    first, second, third = (info("shop", name, 1.0, "") for name in "abc")
+    query = Query(namespace="shop", limit=2)
+    found: list[SessionInfo | CorruptRecord | None] = [damage[0], first, None, damage[1], second, damage[2], third]
+    shown = page_of(query, found, is_last=True)
+    assert shown is not None
+    assert (shown.infos, shown.damaged) == ((first, second), tuple(damage[:2]))
+    assert shown.cursor == query.cursor_after(second)
+    rest = page_of(msgspec.structs.replace(query, cursor=shown.cursor), found[5:], is_last=True)
+    assert rest is not None
+    assert (rest.infos, rest.damaged, rest.cursor) == ((third,), (damage[2],), None)
+    assert page_of(query, found[:6], is_last=False) is None, "more sessions may follow the damaged one"

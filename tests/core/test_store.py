@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import sys
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, ClassVar
 from urllib.parse import unquote
@@ -634,3 +635,11 @@ async def test_pages_of_sessions_in_views() -> None:
         for whose in (None, "bob"):
             with pytest.raises(Closed):
                 await closed.list_sessions(owner=whose)
+
+
+async def test_a_store_does_not_need_trio(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without trio in the process, a call looks for no event loop of trio."""
+    monkeypatch.delitem(sys.modules, "trio", raising=False)
+    shop = store()
+    await shop.append("s", [user("hi")])
+    assert [message.text for message in await shop.load("s")] == ["hi"]

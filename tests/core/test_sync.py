@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import inspect
 import os
 import signal
 import subprocess
 import sys
 import threading
 import traceback
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import aclosing
 from contextvars import ContextVar
 from typing import Any
 
@@ -40,8 +42,10 @@ from turnlog import (
 )
 from turnlog.pipeline import Piece
 from turnlog.sync import Pipeline, Store, open_store
-from turnlog.sync.iteration import iterate
-from turnlog.sync.loop_thread import call, loop_thread
+from turnlog.sync import loop_thread as threads
+from turnlog.sync.caller import Caller, in_caller
+from turnlog.sync.iteration import Iteration, iterate
+from turnlog.sync.loop_thread import LoopThread, call, loop_thread
 from turnlog.testing.faulty import FaultyBackend
 from turnlog_memory import MemoryBackend
 
@@ -66,15 +70,21 @@ async def echo_later(messages: list[Message], **options: object) -> Message:
 
 def test_a_script() -> None:
     with open_store("memory://?namespace=shop&retain=9") as shop:
-        assert (shop.namespace, shop.retain, shop.owner) == ("shop", 9, None)
+        assert (shop.namespace, shop.retain, shop.owner, shop.max_session_bytes) == ("shop", 9, None, None)
+        assert isinstance(shop.backend, MemoryBackend)
         receipt = shop.append("a", [user("1")], owner="ann")
         assert shop.session("a").version == receipt.version
         with shop.write_turn("a") as turn:
             turn.add([user("2")])
-            turn.add([assistant("3")])
+            last = turn.add([assistant("3")])
         assert turn.finished
+        assert turn.turn_id
+        assert texts([message for part in turn.rounds for message in part]) == ["2", "3"]
+        assert turn.receipt is not None
+        assert turn.receipt.number == last.number == 1
         assert texts(shop.load("a", last=2)) == ["2", "3"]
         assert [info.key.session for info in shop.for_owner("ann").sessions()] == ["a"]
+        assert [info.key.session for info in shop.list_sessions(owner="ann").infos] == ["a"]
         assert list(shop.within("other").sessions()) == []
         with pytest.raises(Conflict):
             shop.append("a", [user("4")], expect=receipt.version)
@@ -233,6 +243,62 @@ def test_an_interrupt_cancels_the_coroutine_and_waits_for_it() -> None:
     assert Store(layer).append("a", [user("1")]).number == 0
 
 
+@pytest.mark.only_where(hasattr(signal, "pthread_kill"), "signals", "this system has no signals for threads")
+def test_an_iterator_that_is_interrupted_has_ended() -> None:
+    main = threading.main_thread().ident
+    assert main is not None
+    events: list[str] = []
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        yield 1
+        try:
+            signal.pthread_kill(main, signal.SIGINT)
+            await asyncio.Event().wait()
+        finally:
+            events.append("cleaned up")
+
+    found = Iteration(aclosing(numbers()))
+    assert next(found) == 1
+    with pytest.raises(KeyboardInterrupt):
+        next(found)
+    assert events == ["cleaned up"]
+    assert next(found, None) is None
+
+
+def test_an_interrupt_before_the_task_has_begun_is_raised() -> None:
+    class Interrupted(Caller[None]):
+        interrupted = False
+
+        def _next(self) -> Any:
+            if not self.interrupted:
+                self.interrupted = True
+                raise KeyboardInterrupt
+            return super()._next()
+
+    caller = Interrupted(loop_thread().loop)
+    caller.answer(None)  # an answer that nobody has read is dropped
+    with pytest.raises(KeyboardInterrupt):
+        caller.ask(lambda: None)
+    assert caller.task is None
+
+
+def test_the_result_of_a_function_for_a_cancelled_task_is_dropped(caplog: pytest.LogCaptureFixture) -> None:
+    """The thread runs the function, and meanwhile the task that waits for the result is cancelled."""
+    go_on = threading.Event()
+
+    async def work() -> str:
+        task = asyncio.create_task(in_caller(go_on.wait, 30))
+        await asyncio.sleep(0)
+        task.cancel()
+        await asyncio.wait([task])
+        go_on.set()
+        assert task.cancelled()
+        return await in_caller(str, "next")
+
+    assert call(work) == "next"
+    assert caplog.messages == [], "asyncio logs an error of the callback"
+
+
 @pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
 def test_an_exit_in_a_coroutine_reaches_its_caller_and_the_loop_goes_on(error: type[BaseException]) -> None:
     async def model(messages: list[Message], **options: object) -> Message:
@@ -330,6 +396,29 @@ def test_an_iterator_that_is_freed_in_the_loop_thread_closes_later() -> None:
     assert closed.wait(30)
 
 
+def test_an_iteration_may_be_closed_twice_in_the_loop_thread() -> None:
+    closed = threading.Event()
+
+    async def numbers() -> AsyncGenerator[int, None]:
+        try:
+            yield 1
+            yield 2
+        finally:
+            closed.set()
+
+    found = Iteration(aclosing(numbers()))
+    assert next(found) == 1
+
+    async def close() -> None:
+        found.close()
+        found.close()
+
+    call(close)
+    assert closed.wait(30)
+    found.close()
+    assert next(found, None) is None
+
+
 def test_an_error_of_an_iterator_ends_it() -> None:
     async def numbers() -> AsyncIterator[int]:
         yield 1
@@ -382,6 +471,15 @@ def test_a_model_is_plain_or_async_whole_or_in_pieces(model: Any, whole: str, st
         assert list(reply) == streamed
     assert (reply.result.response.text, reply.result.receipt.number) == ("".join(streamed), 1)
     assert texts(pipeline.store.load("a")) == ["hi", whole, "hi", "".join(streamed)]
+
+
+def test_a_pipeline_over_an_asynchronous_one() -> None:
+    inner = turnlog.Pipeline(turnlog.Store(MemoryBackend()), echo_later, options={"heat": 1})
+    pipeline = Pipeline.over(inner)
+    assert pipeline.execute("a", "user", "hi").response.text == "hi?"
+    assert texts(pipeline.store.load("a")) == ["hi", "hi?"]
+    assert (pipeline.model, pipeline.summaries) == (echo_later, None)
+    assert (pipeline.window, pipeline.options) == (turnlog.Window(messages=20), {"heat": 1})
 
 
 def test_a_plain_model_runs_in_the_thread_of_the_caller_and_may_use_the_store() -> None:
@@ -521,6 +619,7 @@ def test_a_result_can_be_saved_later() -> None:
     layer = Failing(MemoryBackend())
     result = Pipeline(Store(layer), echo).execute("a", "user", "hi")
     assert isinstance(result.error, Unavailable)
+    assert (texts(list(result.messages)), result.usage) == (["hi"], None)
     layer.down = False
     assert result.save().number == 0
     assert texts(Store(layer).load("a")) == ["hi", "hi?"]
@@ -557,6 +656,57 @@ def test_a_forked_child_starts_a_loop_of_its_own() -> None:
         assert next(reply) == "b"
     assert loop_thread() is old
     assert texts(shared.load("a")) == ["1"]
+
+
+def test_the_end_of_a_thread_cancels_its_tasks_and_closes_its_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread of this process is another one, which goes on."""
+    begun, ended = threading.Event(), []
+
+    async def waiting() -> None:
+        begun.set()
+        await asyncio.Event().wait()
+
+    thread = LoopThread()
+    monkeypatch.setattr(threads, "_thread", thread)
+    monkeypatch.setattr(threads, "_ended", False)
+
+    def wait() -> None:
+        with pytest.raises(turnlog.Closed, match="the process ends"):
+            call(waiting)
+        ended.append("waiting")
+
+    waiter = threading.Thread(target=wait)
+    waiter.start()
+    assert begun.wait(30)
+    threads._end()
+    waiter.join(30)
+    assert ended == ["waiting"]
+    assert thread.loop.is_closed()
+    with pytest.raises(turnlog.Closed, match="the process ends"):
+        call(waiting)
+    work = waiting()
+    with pytest.raises(turnlog.Closed, match="the process ends"):
+        Caller[None](thread.loop).begin(work)
+    assert inspect.getcoroutinestate(work) == inspect.CORO_CLOSED
+
+
+def test_the_end_of_a_thread_without_tasks() -> None:
+    thread = LoopThread()
+    thread.end()
+    assert thread.loop.is_closed()
+
+
+def test_the_end_and_the_fork_of_a_process_without_a_thread(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_thread", None)
+    monkeypatch.setattr(threads, "_ended", False)
+    monkeypatch.setattr(threads, "_starting", threads._starting)
+    inherited = list(threads._inherited)
+    threads._after_fork()
+    assert threads._inherited == inherited
+    threads._end()
+    with pytest.raises(turnlog.Closed, match="the process ends"):
+        loop_thread()
+    assert threads._thread is None
 
 
 AT_THE_END = """

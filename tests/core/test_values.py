@@ -760,6 +760,13 @@ def test_metadata_of_a_reader_is_his_own() -> None:
         metadata["a"] = 1  # type: ignore[index]
 
 
+def test_metadata_looks_for_a_name_without_decoding_its_value() -> None:
+    metadata = Metadata({"a": b"\xc1"})  # no value of MessagePack begins with this byte
+    assert "a" in metadata and "b" not in metadata
+    with pytest.raises(CorruptRecord):
+        metadata["a"]
+
+
 def test_layers_may_put_bytes_there() -> None:
     values: dict[str, Any] = {"a": b"\x00\xff", "b": [b"x"]}
     assert dict(Metadata.of(values)) == values
@@ -772,6 +779,9 @@ def test_metadata_is_small_also_when_it_is_merged() -> None:
     with pytest.raises(TooLarge, match="1048576"):
         Metadata.of(half).merge(Metadata.of({"b": "y" * 600_000}))
     assert len(Metadata.of(half).merge(Metadata.of({"a": None, "b": "y" * 600_000}))) == 1
+    assert len(Metadata.of({"n" * 300_000: 1})) == 1
+    with pytest.raises(TooLarge, match="metadata takes 1200001 bytes"):
+        Metadata.of({"é" * 600_000: 1})
 
 
 def test_metadata_have_few_values_also_when_they_are_merged() -> None:

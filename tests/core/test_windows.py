@@ -6,14 +6,17 @@ record too short or too long, or that ignores `start` or `stop`.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from itertools import product
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from turnlog import Change, CorruptRecord, Key, Layer, Record, Session, Store, user
-from turnlog.rules import exact, newest, window
+from turnlog.rules import SessionState, check_whole, exact, newest, window
 from turnlog_memory import MemoryBackend
 
 KEY = Key("default", "s")
@@ -166,3 +169,65 @@ async def test_a_sealed_record_that_cannot_be_read_is_named(part: dict[str, int]
     with pytest.raises(CorruptRecord) as caught:
         await Store(store).load("s", **part)
     assert (caught.value.key, caught.value.turn) == (KEY, 2)
+
+
+ROUNDS = [
+    Record.of((user(f"{number}"),), id=f"t{turn}", time=0.0, part=part, open=not part)
+    for number, (turn, part) in enumerate(product(range(4), range(2)))
+]
+"""Four turns of two rounds each, with one message in each round."""
+
+
+@pytest.mark.parametrize(
+    ("kept", "options", "turn"),
+    [
+        ([], {}, 1),
+        ([], {"before": 2}, 1),
+        ([], {"since": 6}, 1),
+        (range(1, 6), {}, 1),
+        (range(3, 6), {"last": 3}, 1),
+        (range(4, 6), {"last": 3}, 1),
+        (range(5, 6), {"since": 4}, 2),
+        ([0, 1, 3, 4, 5], {}, 1),
+        ([0, 1, 4, 5], {}, 2),
+        (range(4), {"before": 2}, 2),
+        (range(5), {}, 4),
+        (range(4), {}, 3),
+        (range(2), {"before": 3}, 2),
+    ],
+)
+def test_an_answer_with_a_gap_is_refused(kept: Iterable[int], options: dict[str, int], turn: int) -> None:
+    """The first turn was dropped.  Each case lacks records at another place; the error names the turn before them."""
+    key = Key("default", "s")
+    state, _ = SessionState.absent(key).apply(Change(append=tuple(ROUNDS), retain=3), 0.0)
+    header, records = state.header, state.records
+    assert header is not None
+    since = options.get("since")
+    seen = None if since is None else replace(header.version, rounds=since)
+    last, before = options.get("last"), options.get("before")
+    with pytest.raises(CorruptRecord, match="a stored record is missing, or out of order") as caught:
+        check_whole(header, [records[place] for place in kept], last, before, seen)
+    assert caught.value.turn == turn
+
+
+@pytest.mark.parametrize(
+    ("kept", "options"),
+    [
+        (range(6), {}),
+        (range(2, 6), {"last": 3}),
+        (range(4), {"before": 3}),
+        (range(2, 4), {"before": 3, "last": 2}),
+        (range(3, 6), {"since": 5}),
+        ([], {"since": 8}),
+        ([], {"before": 1}),
+        ([], {"last": 0}),
+    ],
+)
+def test_a_whole_answer_is_accepted(kept: Iterable[int], options: dict[str, int]) -> None:
+    key = Key("default", "s")
+    state, _ = SessionState.absent(key).apply(Change(append=tuple(ROUNDS), retain=3), 0.0)
+    header, records = state.header, state.records
+    assert header is not None
+    since = options.get("since")
+    seen = None if since is None else replace(header.version, rounds=since)
+    check_whole(header, [records[place] for place in kept], options.get("last"), options.get("before"), seen)

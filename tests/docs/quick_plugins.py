@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import sys
 from functools import cache
-from importlib.metadata import Distribution, EntryPoint, distributions
-
-from turnlog.config import plugins
+from importlib.metadata import Distribution, EntryPoint, EntryPoints, distributions, entry_points
+from typing import Any
 
 
 def remember_plugins() -> None:
@@ -14,14 +14,16 @@ def remember_plugins() -> None:
     folders = frozenset(sys.path)
     remembered = cache(_read)
 
-    def entries(group: str) -> list[EntryPoint]:
+    def entries(**wanted: Any) -> Any:
+        if wanted.keys() != {"group"}:
+            return entry_points(**wanted)
         found: dict[str, list[EntryPoint]] = {}  # of several distributions with one name, the first counts
         for folder in sys.path:
             for name, points in (remembered if folder in folders else _read)(folder):
                 found.setdefault(name, points)
-        return [point for points in found.values() for point in points if point.group == group]
+        return EntryPoints(point for points in found.values() for point in points if point.group == wanted["group"])
 
-    plugins._entries = entries
+    importlib.metadata.entry_points = entries
 
 
 def _read(folder: str) -> list[tuple[str, list[EntryPoint]]]:

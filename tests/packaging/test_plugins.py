@@ -13,6 +13,7 @@ import pytest
 from distributions import install
 from turnlog.config import (
     PLUGIN_API,
+    fault_of,
     find_backend,
     find_command,
     find_layer,
@@ -274,6 +275,30 @@ def test_a_distribution_without_metadata_hides_no_other(put: Put, tmp_path: Path
     (tmp_path / "site-turnlog-bare" / "turnlog_bare-1.0.dist-info" / "METADATA").unlink()
     assert {"bare", "memory"} <= {plugin.name for plugin in installed()}
     assert find_backend("bare").__name__ == "AcmeBackend"
+
+
+def test_a_distribution_whose_metadata_are_damaged_is_listed(put: Put, tmp_path: Path) -> None:
+    put("turnlog-bare", {"turnlog.backends": {"bare": "acme_bare:AcmeBackend"}}, acme_bare=STORE)
+    (tmp_path / "site-turnlog-bare" / "turnlog_bare-1.0.dist-info" / "METADATA").write_bytes(b"Name: \xff\n")
+    (plugin,) = [plugin for plugin in installed() if plugin.name == "bare"]
+    assert str(plugin) == "acme_bare:AcmeBackend of an unknown distribution ?"
+    assert find_backend("bare").__name__ == "AcmeBackend"
+
+
+def test_the_fault_of_each_kind_of_plugin_is_described(put: Put) -> None:
+    source = STORE + "def count(messages, *, model): ...\ndef greet(app): ...\n"
+    entries = {
+        "turnlog.backends": {"good": "acme_faults:AcmeBackend", "bad": "acme_faults:greet"},
+        "turnlog.commands": {"good": "acme_faults:greet", "bad": "acme_faults:__name__"},
+        "turnlog.token_counters": {"good": "acme_faults:count", "bad": "acme_faults:gone"},
+    }
+    put("turnlog-faults", entries, acme_faults=source)
+    faults = {(one.group, one.name): fault_of(one) for one in installed() if one.distribution == "turnlog-faults"}
+    for group in entries:
+        assert faults[group, "good"] == ""
+    assert "it must be a subclass of turnlog.Backend" in faults["turnlog.backends", "bad"]
+    assert "it must be a function that takes a cyclopts.App" in faults["turnlog.commands", "bad"]
+    assert "cannot be loaded: AttributeError" in faults["turnlog.token_counters", "bad"]
 
 
 def test_a_plugin_that_is_installed_or_changed_later_is_seen_at_once(put: Put, tmp_path: Path) -> None:

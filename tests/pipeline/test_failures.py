@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from typing import Any
@@ -14,11 +15,13 @@ from turnlog import (
     CorruptRecord,
     InvalidInput,
     Key,
+    Layer,
     Message,
     OutcomeUnknown,
     Pipeline,
     Receipt,
     Session,
+    SessionNotFound,
     Store,
     TooLarge,
     Unavailable,
@@ -28,6 +31,7 @@ from turnlog import (
     user,
 )
 from turnlog.limits import MAX_METADATA_BYTES, MAX_PAYLOAD_BYTES
+from turnlog.pipeline.finish import finish
 from turnlog_memory import MemoryBackend
 
 
@@ -244,3 +248,79 @@ async def test_a_request_is_repeated_after_turns_of_others(others: int) -> None:
     with pytest.raises(Conflict, match="other requests stored their turns first, 100 times in a row"):
         await pipeline.execute("s", "user", "?")
     assert requests == 100
+
+
+async def test_a_session_that_is_erased_while_its_history_is_read_stays_gone() -> None:
+    """The model receives the turns of the first read; the further turns that fit the window are gone."""
+    given: list[int] = []
+
+    class Erased(Layer):
+        async def read(self, key: Key, **options: Any) -> Session:
+            session = await super().read(key, **options)
+            await self.inner.delete(key)
+            return session
+
+    async def model(messages: list[Message], **_: object) -> Message:
+        given.append(len(messages))
+        return assistant("!")
+
+    store = Store(MemoryBackend())
+    for number in range(100):
+        await store.append("s", [user(f"{number}")])
+    pipeline = Pipeline(Store(Erased(store.backend)), model, window=Window(tokens=10_000))
+    with pytest.raises(Conflict):
+        await pipeline.execute("s", "user", "?")
+    assert given == [65]
+    with pytest.raises(SessionNotFound):
+        await store.info("s")
+
+
+async def test_a_request_in_an_erased_session_is_not_repeated(store: Store) -> None:
+    asked = []
+
+    async def model(messages: list[Message], **_: object) -> Message:
+        asked.append(len(messages))
+        await store.erase("s")
+        return assistant("!")
+
+    await store.append("s", [user("hi")])
+    with pytest.raises(Conflict):
+        await Pipeline(store, model, concurrency="retry").execute("s", "user", "?")
+    assert asked == [2]
+
+
+async def test_a_failed_search_for_the_turn_raises_before_the_model_is_asked(store: Store, backend: Failing) -> None:
+    await store.append("s", [user("hi")])
+    backend.reads = [Unavailable("gone")]
+    with pytest.raises(Unavailable):
+        await Pipeline(store, never).execute("s", "user", "?", turn_id="t")
+
+
+async def test_a_session_that_is_erased_after_its_lease_was_taken_stays_gone() -> None:
+    class Erasing(Layer):
+        async def read(self, key: Key, **options: Any) -> Session:
+            if options["last"] != 0:  # the lease reads only the info
+                await self.inner.delete(key)
+            return await super().read(key, **options)
+
+    store = Store(Erasing(MemoryBackend()))
+    with pytest.raises(Conflict, match="was erased, or has expired, while its lease was held"):
+        await Pipeline(store, never, concurrency="serialize").execute("s", "user", "?")
+    with pytest.raises(SessionNotFound):
+        await store.info("s")
+
+
+async def test_work_that_is_cancelled_as_well_does_not_hide_the_cancellation() -> None:
+    go_on = asyncio.Event()
+
+    async def work() -> None:
+        await go_on.wait()
+        raise asyncio.CancelledError
+
+    task = asyncio.create_task(finish(work()))
+    await asyncio.sleep(0)
+    task.cancel()
+    await asyncio.sleep(0)
+    go_on.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task

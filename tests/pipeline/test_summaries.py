@@ -3,11 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import pytest
 
-from turnlog import InvalidInput, Message, Pipeline, Store, Summaries, Window, assistant, user
+from turnlog import (
+    Change,
+    Conflict,
+    InvalidInput,
+    Key,
+    Layer,
+    Message,
+    Pipeline,
+    Receipt,
+    Session,
+    Store,
+    Summaries,
+    Window,
+    assistant,
+    user,
+)
+from turnlog.pipeline.summaries import covers
 from turnlog_memory import MemoryBackend
 
 
@@ -240,3 +257,45 @@ async def test_an_empty_summary_stands_for_nothing(store: Store, text: str) -> N
         result = await chat.execute("s", "user", f"q{number}")
     assert [message.text for message in result.messages][:2] == ["q0", "a0"]
     assert chat.stats()["failed_summaries"] == 1
+
+
+async def test_a_summary_of_a_session_that_is_erased_meanwhile_covers_nothing(store: Store, writer: Writer) -> None:
+    for number in range(6):
+        await store.append("s", [user(f"q{number}"), assistant(f"a{number}")])
+    summary = await pipeline(store, writer).summarize("s")
+    assert summary is not None
+    await store.rewind("s", turns=1)
+    info = await store.info("s")
+    assert await covers(store, info, summary)
+    await store.erase("s")
+    assert not await covers(store, info, summary)
+
+
+async def test_turns_that_are_undone_before_they_are_read_are_not_summarised(store: Store, writer: Writer) -> None:
+    class Undone(Layer):
+        async def read(self, key: Key, **options: Any) -> Session:
+            if options["before"] is not None:
+                await store.rewind("s", turns=6)
+            return await super().read(key, **options)
+
+    for number in range(6):
+        await store.append("s", [user(f"q{number}"), assistant(f"a{number}")])
+    assert await pipeline(Store(Undone(store.backend)), writer).summarize("s") is None
+    assert writer.given == []
+
+
+async def test_a_summary_that_meets_a_conflict_each_time_is_given_up(writer: Writer) -> None:
+    tried: list[Key] = []
+
+    class Refusing(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            if change.metadata is None:
+                return await super().commit(key, change)
+            tried.append(key)
+            raise Conflict("other metadata was written first")
+
+    store = Store(Refusing())
+    for number in range(6):
+        await store.append("s", [user(f"q{number}"), assistant(f"a{number}")])
+    assert await pipeline(store, writer).summarize("s") is None
+    assert len(tried) == 5

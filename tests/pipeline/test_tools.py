@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from turnlog import InvalidInput, Message, ModelError, Pipeline, Store, Tool, assistant, user
-from turnlog.pipeline import Window
+from turnlog.pipeline import Reply, Usage, Window
 from turnlog.rules import outline_of
 from turnlog_memory import MemoryBackend
 
@@ -415,6 +415,26 @@ async def test_a_call_that_the_provider_has_answered_is_not_run(store: Store, di
     assert (await store.load("s"))[1:] == [answer]
 
 
+@pytest.mark.parametrize(
+    ("arguments", "result"),
+    [
+        ({"city": "Rome"}, {"state": "output-available", "output": "Sunny in Rome"}),
+        (
+            {"town": "Rome"},
+            {"state": "output-error", "errorText": "ValidationError: Object contains unknown field `town`"},
+        ),
+    ],
+)
+async def test_a_call_whose_part_holds_the_result(store: Store, arguments: object, result: dict[str, Any]) -> None:
+    """The Vercel AI UI has no separate message for a result."""
+    part = {"type": "tool-weather", "toolCallId": "c", "state": "input-available", "input": arguments}
+    answer = Message.from_dict({"role": "assistant", "parts": [part, {"type": "text", "text": "I look."}]})
+    model = Scripted(answer, assistant("Done."))
+    await Pipeline(store, model, tools=[weather]).execute("s", "user", "?")
+    [answered] = model.given[1][1:]
+    assert answered.to_dict()["parts"] == [{**part, **result}, {"type": "text", "text": "I look."}]
+
+
 @pytest.mark.parametrize("nested", [False, True])
 async def test_a_call_that_is_written_in_two_dialects_is_one_call(store: Store, nested: bool) -> None:
     """LangChain keeps Anthropic's blocks in addition to its own calls."""
@@ -451,3 +471,25 @@ async def test_an_old_result_that_cannot_be_a_text_is_sent(store: Store, result:
     window = Window(turns=10, tool_results=1)
     given = (await Pipeline(store, Scripted(assistant("!")), window=window).execute("s", "user", "?")).messages
     assert [message.to_dict() for message in given if message.get("output")] == [{**result, "call_id": "c"}] * 6
+
+
+async def test_a_turn_with_finished_rounds_gets_no_second_question(store: Store) -> None:
+    """With `on_error="keep"`, the question is stored with the first round."""
+    model = Scripted(called(("weather", {"city": "Rome"})), RuntimeError("gone"))
+    with pytest.raises(RuntimeError):
+        await Pipeline(store, model, tools=[weather], on_error="keep").execute("s", "user", "?")
+    (turn,) = (await store.session("s")).turns
+    assert turn.open
+    assert [message.text for message in turn.messages] == ["?", "", "Sunny in Rome"]
+
+
+async def test_the_usage_is_that_of_all_requests_of_a_turn(store: Store) -> None:
+    answers = iter(
+        [Reply(called(("weather", {"city": "Rome"})), Usage(10, 2, 1)), Reply(assistant("Done."), Usage(20, 3, 10))]
+    )
+
+    async def model(messages: list[Message], **options: object) -> Reply:
+        return next(answers)
+
+    result = await Pipeline(store, model, tools=[weather]).execute("s", "user", "?")
+    assert result.usage == Usage(input=30, output=5, cached=11)

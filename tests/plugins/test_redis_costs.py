@@ -86,7 +86,7 @@ async def test_a_read_of_the_end_transfers_no_earlier_rounds() -> None:
 
 
 async def test_a_read_is_one_round_trip() -> None:
-    """A read of the last messages takes a second one if the turns are shorter than a question and an answer."""
+    """A read of the last messages takes a second one if the last turns are shorter than the average of the session."""
     async with placed(ttl=3600) as place:
         store = place.store
         version = await fill(store, SHORT)
@@ -100,9 +100,24 @@ async def test_a_read_is_one_round_trip() -> None:
             lambda: store.backend.read(KEY, last=4, since=version),
         ):
             assert (await place.names(read()))[0] == 1
-        await store.append("s", [user("short")])
+        for _ in "abc":
+            await store.append("s", [user("short")])
         assert (await place.names(store.load("s", last=4)))[0] == 2
         assert (await place.names(store.load("s", last=1)))[0] == 1
+
+
+async def test_a_read_of_rounds_with_one_message_is_one_round_trip() -> None:
+    """The header of the session was seen, and tells how many records hold the messages; otherwise it takes two."""
+    async with placed() as place, at(place.url) as other:
+        for turn in range(10):
+            for part, message in enumerate((user("a question"), assistant("a call"), assistant("an answer"))):
+                await place.store.append("s", [message], turn_id=f"t{turn}", part=part, open=part < 2)
+        for last in (1, 2, 20, 30, 40):
+            assert (await place.names(place.store.load("s", last=last)))[0] == 1
+        await other.append("unseen", [user("a question")], turn_id="t", open=True)
+        await other.append("unseen", [assistant("an answer")], turn_id="t", part=1)
+        assert (await place.names(place.store.load("unseen", last=2)))[0] == 2
+        assert (await place.names(place.store.load("unseen", last=2)))[0] == 1
 
 
 async def test_an_append_to_a_known_session_is_one_script() -> None:

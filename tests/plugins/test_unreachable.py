@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import signal
@@ -231,6 +232,22 @@ async def test_a_port_of_another_server(kind: str, server: str) -> None:
     assert "hunter2" not in text
 
 
+@pytest.mark.parametrize("url", ["redis://127.0.0.1:{}/0", "mysql://u:hunter2@127.0.0.1:{}/d"])
+async def test_a_port_of_ssh(url: str) -> None:
+    """An SSH server greets its clients."""
+
+    async def greet(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(b"SSH-2.0-OpenSSH_9.2\r\n")
+        await writer.drain()
+        writer.close()
+        await writer.wait_closed()
+
+    async with await asyncio.start_server(greet, "127.0.0.1", 0) as server:
+        text = await said(url.format(server.sockets[0].getsockname()[1]), Unavailable)
+    assert "nothing was done; check the host and the port in the URL, " in text
+    assert ("another kind of server answers" in text) == url.startswith("redis")
+
+
 async def test_a_sentinel_is_no_server_and_a_server_no_sentinel() -> None:
     sentinel, server = f"redis://127.0.0.1:{servers.redis_sentinels().ports[0]}", servers.redis()
     for url in (sentinel, sentinel.replace("redis", "redis+cluster")):
@@ -335,7 +352,7 @@ async def test_a_folder_without_write_access() -> None:
     assert text == (
         "sqlite '/proc/turnlog.db': this process has no permission to open or create it (unable to open "
         "database file): nothing was stored; check the path, and the permissions of the file and its folder"
-    ) or text.endswith("to allow its owner to write to it, run: chmod u+w /proc")
+    ) or text.endswith("to allow its owner to write to it, run: chmod u+rw /proc")
 
 
 def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -347,7 +364,7 @@ def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(_sqlite_errors, "may_write", lambda place: not place.endswith("-wal"))
     error = SQLiteFile(str(file), synchronous="FULL", timeout=1.0)._translated(failed(sqlite3.SQLITE_READONLY))
     assert isinstance(error, AccessError)
-    assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+w {file}-wal")
+    assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+rw {file}-wal")
 
 
 @pytest.mark.only_where(os.name == "posix", "posix", "this system has no symbolic links without rights")

@@ -11,6 +11,7 @@ from urllib.parse import quote
 from ..errors import ConfigError
 
 _VARIABLE: Final = re.compile(r"\$\{(?:([A-Za-z_][A-Za-z0-9_]*)\})?")
+_PASSWORD_WITHOUT_BRACES: Final = re.compile(r"://[^/@]*:\$[A-Za-z_][A-Za-z0-9_]*@")
 
 
 def expanded(value: object, where: str) -> object:
@@ -19,7 +20,8 @@ def expanded(value: object, where: str) -> object:
     A variable that is only a part of a URL is percent-encoded, so that it may hold any character.
 
     Raises:
-        ConfigError: A variable is not set, or a `${` is not followed by a name and a `}`.
+        ConfigError: A variable is not set, a `${` is not followed by a name and a `}`, or the password of a URL is the
+            name of a variable without braces.
     """
     if isinstance(value, Mapping):
         return {key: expanded(item, where) for key, item in value.items()}
@@ -28,6 +30,11 @@ def expanded(value: object, where: str) -> object:
     if not isinstance(value, str):
         return value
     encodes = "://" in value
+    if _PASSWORD_WITHOUT_BRACES.search(value):  # do not print it, because it may be the password itself
+        raise ConfigError(
+            f"{where}: the password in the URL is $ and a name, and is not replaced: write the name of a variable in "
+            "braces, like ${DB_PASSWORD}, or write %24 for a $ of the password"
+        )
 
     def text_of(found: re.Match[str]) -> str:
         if found[1] is None:

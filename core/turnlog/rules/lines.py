@@ -28,7 +28,7 @@ from ..values.version import Version
 from .header import Header
 from .plan import Remembered
 
-FORMAT = 1
+FORMAT: Final = 1
 """The version of the format, which the first line contains."""
 
 Changes: TypeAlias = "list[tuple[str, Remembered]]"
@@ -158,18 +158,16 @@ def parse_header(key: Key | None, lines: Sequence[bytes]) -> Header:
 
 def _records(header: Header, lines: Sequence[bytes], start: int) -> list[Record]:
     records: list[Record] = []
-    upto = header.start
+    until = header.start
     turn: int | None = header.first
     for line in lines:
         record = _record(line, header.key, turn, start)
-        if record.messages_until - record.count != upto:
+        if record.messages_until - record.count != until:
             raise CorruptRecord("lines before it are missing, or not in order", key=header.key, turn=record.number)
         records.append(record)
-        upto, turn = (
-            record.messages_until,
-            None if record.open else record.next_turn,
-        )  # another round may follow an open round
-    if upto != header.messages_until:
+        until = record.messages_until
+        turn = None if record.open else record.next_turn  # another round may follow an open round
+    if until != header.messages_until:
         raise CorruptRecord("its last lines are missing", key=header.key, turn=turn)
     return records
 

@@ -17,7 +17,8 @@ from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.record import Record
 from ..values.stored import UNREADABLE, Count, Token
 from ..values.version import Version
-from .header import Header, check_absent, gap, missing
+from .conditions import check_absent, missing
+from .header import Header, gap
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):
@@ -62,8 +63,7 @@ class Remembered(msgspec.Struct, frozen=True, gc=False):
             key: The session.
         """
         v = self.version
-        digest = self.change if isinstance(self.change, bytes) else self.change.digest
-        data = _encode((digest, (v.epoch, v.generation, v.rounds, v.tip, v.stamp), self.number))
+        data = _encode((self.digest, (v.epoch, v.generation, v.rounds, v.tip, v.stamp), self.number))
         return data + key.checksum(data)
 
     @classmethod

@@ -23,8 +23,10 @@ from ..values.record import Record
 from ..values.session import Session, check_read
 from ..values.version import Version
 from . import lines as _lines
-from .header import Header, check_delete, check_seal, fits, missing, regressed
+from .conditions import missing, regressed
+from .header import Header, check_delete
 from .plan import NOTHING, Near, Remembered, needs, plan
+from .sealing import check_seal, fits
 from .window import window
 
 _rounds_until, _number = attrgetter("rounds_until"), attrgetter("number")
@@ -266,9 +268,7 @@ class SessionState(msgspec.Struct, eq=False, gc=False, weakref=False):
         log, start, stop = self._log, self._start, self._stop
         if since.rounds == header.version.rounds:
             return stop
-        place = bisect_left(log, since.rounds, start, stop, key=_rounds_until)
-        if place == stop:
-            return None
+        place = bisect_left(log, since.rounds, start, stop, key=_rounds_until)  # not `stop`: the last record ends later
         record = log[place]
         if record.rounds_until == since.rounds:
             if record.tip != since.tip:

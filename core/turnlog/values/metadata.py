@@ -8,7 +8,8 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_METADATA_BYTES, MAX_VALUES
-from .json_value import JSON, check_mapping, check_text, count, decode, encode, recoded, shown
+from .checks import check_mapping, shown
+from .json_value import JSON, check_text, count, decode, encode, recoded
 from .key import CHECKSUM_BYTES, Key
 from .stored import UNREADABLE
 
@@ -109,6 +110,9 @@ class Metadata(Mapping[str, JSON]):
 
     def __getitem__(self, name: str) -> JSON:
         return decode(self.encoded[name])
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.encoded  # that of `Mapping` would decode the value
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.encoded)

@@ -15,8 +15,8 @@ from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_MESSAGES, MAX_SEALED_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES, MAX_VALUES
 from ..payload import HEAD, PLAIN, codec_of, plain_body, plain_size, wrap
 from . import body as _body
+from .checks import check_number, shown
 from .ids import check_id
-from .json_value import check_number, shown
 from .key import CHECKSUM_BYTES, SOUND, Key, start_of
 from .message import Message, check_values
 from .stored import UNREADABLE, Count, Finite, Several
@@ -237,11 +237,11 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         ):
             return inner  # the rounds have their places already
         placed, number = [], self.number - 1
-        end, upto = self.rounds_until - self.rounds, self.messages_until - self.count
+        rounds, messages = self.rounds_until - self.rounds, self.messages_until - self.count
         for record in inner:
-            number, end, upto = number + record.turns, end + 1, upto + record.count
+            number, rounds, messages = number + record.turns, rounds + 1, messages + record.count
             placed.append(
-                msgspec.structs.replace(record, number=number, rounds_until=end, messages_until=upto, tip=b"")
+                msgspec.structs.replace(record, number=number, rounds_until=rounds, messages_until=messages, tip=b"")
             )
         placed[-1] = msgspec.structs.replace(placed[-1], tip=self.tip)
         inner = tuple(placed)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import date
 from enum import StrEnum
 from itertools import pairwise
@@ -19,13 +19,16 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
+from pydantic import BaseModel
 
 import turnlog.sync
 from adapters.langgraph.graphs import put, thread, values
 from turnlog import Key, Layer, Session
 from turnlog_langgraph import TurnlogSaver
+from turnlog_langgraph._values import dump, load
 from turnlog_memory import MemoryBackend
 
 ALICE = thread("alice")
@@ -86,13 +89,13 @@ def test_a_message_is_loaded_as_the_serializer_of_langgraph_loads_it(message: An
     for value in ([message], [*MESSAGES[:3], message], message, {"deep": [message]}):
         put(TurnlogSaver(store), ALICE, {"messages": value})
         expected = serde.loads_typed(serde.dumps_typed(value))
-        loaded = values(TurnlogSaver(store), ALICE)["messages"]
-        if "\ud800" not in str(message.content):  # LangGraph replaces lone surrogates
-            assert loaded == expected
-        assert type(loaded) is type(expected)
-        if isinstance(loaded, list):
-            assert [type(one) for one in loaded] == [type(one) for one in expected]
-            assert repr(loaded[0]) == repr(expected[0]) or "\ud800" in str(message.content)
+        for loaded in (values(TurnlogSaver(store), ALICE)["messages"], load(dump(value, serde), serde)):
+            if "\ud800" not in str(message.content):  # LangGraph replaces lone surrogates
+                assert loaded == expected
+            assert type(loaded) is type(expected)
+            if isinstance(loaded, list):
+                assert [type(one) for one in loaded] == [type(one) for one in expected]
+                assert repr(loaded[0]) == repr(expected[0]) or "\ud800" in str(message.content)
 
 
 @pytest.mark.parametrize(
@@ -144,14 +147,46 @@ def test_any_history_of_lists_is_loaded(seed: int) -> None:
             assert one.get_tuple(stored[0][0]) is None
 
 
-def test_a_message_that_was_changed_in_place_is_stored(store: turnlog.sync.Store) -> None:
-    saver = TurnlogSaver(store)
-    question, message = HumanMessage("Write", id="0"), AIMessage("draft", id="1")
-    put(saver, ALICE, {"messages": [question, message]})
+class Point(BaseModel):
+    """A value of the application, inside a message."""
+
+    x: int
+
+
+def content(message: AIMessage) -> None:
     message.content = "final"
-    put(saver, ALICE, {"messages": [question, message, AIMessage("Done", id="2")]})
+
+
+def nested_value(message: AIMessage) -> None:
+    message.additional_kwargs["list"].append(2)
+
+
+def further_field(message: Any) -> None:
+    message.note = "final"
+
+
+def inner_model(message: AIMessage) -> None:
+    message.additional_kwargs["point"].x = 2
+
+
+@pytest.mark.parametrize("change", [content, nested_value, further_field, inner_model])
+def test_a_message_that_was_changed_in_place_is_stored(
+    change: Callable[[AIMessage], None], store: turnlog.sync.Store
+) -> None:
+    saver, serde = TurnlogSaver(store), JsonPlusSerializer()
+    message = AIMessage("draft", id="1", additional_kwargs={"list": [1], "point": Point(x=1)})
+    messages = [HumanMessage("Write", id="0"), message, AIMessage("Done", id="2")]
+    put(saver, ALICE, {"messages": messages[:2]})
+    change(message)
+    put(saver, ALICE, {"messages": messages})
     for one in (saver, TurnlogSaver(store)):
-        assert [message.content for message in values(one, ALICE)["messages"]] == ["Write", "final", "Done"]
+        assert values(one, ALICE)["messages"] == serde.loads_typed(serde.dumps_typed(messages))
+
+
+def test_a_list_of_messages_takes_fewer_bytes_than_in_langgraph() -> None:
+    serde = JsonPlusSerializer()
+    messages = [HumanMessage("Hello", id="1"), AIMessage("Hi. " * 50, id="2")] * 100
+    assert len(dump(messages, serde)[1]) < 0.75 * len(serde.dumps_typed(messages)[1])
 
 
 def test_a_list_is_stored_as_its_new_items(store: turnlog.sync.Store) -> None:
@@ -182,8 +217,23 @@ def test_a_process_reads_new_turns_only_and_a_new_one_a_part() -> None:
         assert counting.records <= 620
 
 
-def test_an_encrypting_serializer_leaves_no_text(tmp_path: Path) -> None:
-    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+class Derived(JsonPlusSerializer):
+    """A serializer of the application that hides texts: each byte has another value."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        kind, data = super().dumps_typed(obj)
+        return kind, bytes(255 - byte for byte in data)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return super().loads_typed((data[0], bytes(255 - byte for byte in data[1])))
+
+
+@pytest.mark.parametrize(
+    "serde",
+    [EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef"), Derived()],
+    ids=["encrypted", "derived"],
+)
+def test_an_encrypting_serializer_leaves_no_text(serde: SerializerProtocol, tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     with turnlog.sync.open_store(f"sqlite:///{path}") as store:
         for serializer, text in ((serde, "secret"), (None, "public")):

@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..rules.dialects import Call, Outline, outline_of
-from ..rules.dialects import cleared as without_result
+from ..rules.dialects import Call, Outline, outline_of, with_short_results
 from ..values.message import Message
 
 NO_RESULT: Final = "[This call was interrupted: it has no result, and may or may not have taken effect.]"
@@ -34,21 +33,16 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
         if missing and not (outline.results and not outline.calls):
             add_results(repaired, _no_results(missing))
             missing = []
-        unanswered = []
         for call in outline.calls:
             results[call.id] -= 1
             if results[call.id] < 0:
-                unanswered.append(call)
-        if unanswered and unanswered[0].answer is None:
-            message = _failed(message, {call.id for call in unanswered})  # noqa: PLW2901
-        else:
-            missing += unanswered
+                missing.append(call)
         repaired.append(message)
     add_results(repaired, _no_results(missing))
     return repaired
 
 
-def without_results(messages: Sequence[Message]) -> bool:
+def has_unanswered_calls(messages: Sequence[Message]) -> bool:
     """Return whether a turn has a call without a result."""
     outlines: list[Outline] = [outline_of(message) for message in messages]
     results = Counter(id for outline in outlines for id in outline.results)
@@ -69,7 +63,7 @@ def calls_of(answer: Message) -> list[Call]:
 
 def cleared(messages: Sequence[Message], turn: int) -> list[Message]:
     """Return the messages of a turn with a short text in place of each longer tool result."""
-    return [without_result(message, CLEARED.format(turn=turn)) for message in messages]
+    return [with_short_results(message, CLEARED.format(turn=turn)) for message in messages]
 
 
 class ToolResult(NamedTuple):
@@ -87,10 +81,12 @@ class ToolResult(NamedTuple):
 
 
 def add_results(messages: list[Message], results: Iterable[ToolResult]) -> None:
-    """Append the results of calls to the messages, in their dialect."""
+    """Append the results of calls to the messages, in their dialect, or write them into the messages with the calls."""
     for call, text, failed in results:
         answer = call.answer
         if answer is None:
+            place = next(at for at in reversed(range(len(messages))) if call in outline_of(messages[at]).calls)
+            messages[place] = _with_result(messages[place], call.id, text, failed=failed)
             continue
         result = answer.make(call.id, call.name, text, failed)
         if answer.carrier is None:
@@ -115,13 +111,12 @@ def _holds_result(part: Any) -> bool:  # noqa: ANN401 - a part of any dialect
     return isinstance(part, dict) and bool(outline_of(Message.from_dict({"content": [part]})).results)
 
 
-def _failed(message: Message, ids: set[str]) -> Message:
-    """Return a message of the Vercel AI UI with an error in the parts of these calls."""
+def _with_result(message: Message, id: str, text: str, *, failed: bool) -> Message:
+    """Return a message of the Vercel AI UI with a result in the part of a call."""
+    result = {"state": "output-error", "errorText": text} if failed else {"state": "output-available", "output": text}
     data: dict[str, Any] = message.to_dict()
     data["parts"] = [
-        {**part, "state": "output-error", "errorText": NO_RESULT}
-        if isinstance(part, dict) and part.get("toolCallId") in ids
-        else part
+        {**part, **result} if isinstance(part, dict) and part.get("toolCallId") == id else part
         for part in data["parts"]
     ]
     return Message.from_dict(data)
