@@ -119,3 +119,24 @@ def test_a_run_that_ends_early_is_no_success(tmp_path: Path, monkeypatch: pytest
     done = verify("stops://", tmp_path, str(tmp_path / "site-turnlog-stops"))
     assert done.returncode == 1
     assert "INCOMPLETE: the tests ended after " in done.stdout
+
+
+def test_a_backend_that_hangs_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "import asyncio\nfrom turnlog.testing import _base\nfrom turnlog_memory import MemoryBackend\n"
+    source += "_base.SECONDS = 0\nclass Hangs(MemoryBackend):\n    async def commit(self, *a, **k):\n"
+    source += "        await asyncio.Event().wait()\n"
+    install(monkeypatch, tmp_path, "turnlog-hangs", {"turnlog.backends": {"hangs": "hangs:Hangs"}}, hangs=source)
+    done = verify("hangs://", tmp_path, str(tmp_path / "site-turnlog-hangs"))
+    assert done.returncode == 1
+    assert "INCOMPLETE: the tests ended after " in done.stdout
+    assert "; 3 tests did not end within " in done.stdout
+    assert "it waited in commit, at " in done.stdout
+
+
+def test_an_open_that_raises_a_foreign_error_names_the_backend(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    source = "from turnlog_memory import MemoryBackend\n"
+    source += "class Shut(MemoryBackend):\n    async def open(self):\n        raise OSError('no such device')\n"
+    install(monkeypatch, tmp_path, "turnlog-shut", {"turnlog.backends": {"shut": "shut:Shut"}}, shut=source)
+    done = verify("shut://", tmp_path, str(tmp_path / "site-turnlog-shut"))
+    assert done.returncode == 2, done.stderr
+    assert "no test has run: <Shut> raised OSError: no such device when it was opened" in done.stderr

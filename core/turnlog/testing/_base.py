@@ -5,14 +5,17 @@ from __future__ import annotations
 import asyncio
 import functools
 import inspect
+import linecache
+import os
 import shutil
 import tempfile
+import traceback
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from functools import cached_property
 from pathlib import Path
-from typing import Any, ClassVar, TypeAlias, TypedDict, Unpack
+from typing import Any, ClassVar, Final, TypeAlias, TypedDict, Unpack
 
 import pytest
 
@@ -20,7 +23,7 @@ from ..backend import Backend
 from ..store import Store
 from ..values.capability import Capability
 
-_SECONDS = 120  # a test that takes longer fails
+SECONDS: Final = 120  # a test that takes longer fails
 
 Test: TypeAlias = "Callable[..., Any]"
 
@@ -66,8 +69,15 @@ class ContractBroken(AssertionError):
     """
 
     def __init__(self, sentence: str, error: BaseException) -> None:
-        super().__init__(f"the contract says: {sentence}\n{type(error).__name__}: {error}")
+        super().__init__(f"the contract says: {sentence}\n{type(error).__name__}: {str(error) or _line_of(error)}")
         self.sentence = sentence
+
+
+def _line_of(error: BaseException) -> str:
+    """Return the source line that has raised an error without a text, such as an `assert`."""
+    frame = traceback.extract_tb(error.__traceback__)[-1]
+    lines = [linecache.getline(frame.filename, n) for n in range(frame.lineno or 0, (frame.end_lineno or 0) + 1)]
+    return " ".join("".join(lines).split())
 
 
 ContractBroken.__module__ = "turnlog.testing"  # the summary of pytest shows it
@@ -174,8 +184,21 @@ class ContractBase(ABC):
                 setattr(cls, name, _runs(test, cls.needs))
 
     async def _run(self, test: Test, *, needs_store: bool) -> None:
-        async with asyncio.timeout(_SECONDS), self._stack:
-            await (test(self, store=await self.opened()) if needs_store else test(self))
+        limit = asyncio.timeout(SECONDS)
+        try:
+            async with limit, self._stack:
+                await (test(self, store=await self.opened()) if needs_store else test(self))
+        except TimeoutError as error:
+            if limit.expired():
+                raise TimeoutError(f"the test did not end within {SECONDS} s: {_waiting_at(error)}") from error
+            raise
+
+
+def _waiting_at(error: TimeoutError) -> str:
+    """Return the place at which a test waited when its time was over, as far as its traceback shows it."""
+    frames = traceback.extract_tb(None if error.__cause__ is None else error.__cause__.__traceback__)
+    own = [frame for frame in frames if os.path.dirname(frame.filename) != os.path.dirname(asyncio.__file__)]
+    return f"it waited in {own[-1].name}, at {own[-1].filename}:{own[-1].lineno}" if own else "it waited"
 
 
 def _runs(test: Test, needs: frozenset[Capability]) -> Callable[[ContractBase], None]:

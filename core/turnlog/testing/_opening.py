@@ -22,7 +22,7 @@ class Opening(ContractBase):
     async def test_an_open_that_fails(self) -> None:
         """If `open` fails, it raises a `TurnlogError`, leaves nothing open, and may be called again."""
         if (backend := self.unopenable()) is None:
-            pytest.skip("the test class does not override `unopenable`")
+            pytest.skip("no location is known at which `open` fails: a test class overrides `unopenable`")
         store, tasks = Store(backend), asyncio.all_tasks()
         for _ in range(2):  # the first one may load modules
             await _refused(store)

@@ -17,7 +17,7 @@ import pytest
 
 from ..backend import Backend
 from ..config import masked_url, open_store
-from ..errors import InvalidInput, Unsupported
+from ..errors import InvalidInput, PluginError, TurnlogError, Unsupported
 from ..layers import stack_of
 from ..limits import MAX_PAGE
 from ..values.change import check_ttl
@@ -60,7 +60,7 @@ from . import (
     _values,
     _writing,
 )
-from ._base import BackendOptions, Clock, ContractBase, ContractBroken
+from ._base import SECONDS, BackendOptions, Clock, ContractBase, ContractBroken
 from ._contract import BackendContract
 
 __all__ = ["TOPICS", "OverURL", "Report", "verify"]
@@ -105,6 +105,8 @@ _EARLIER: Final = Clock(1_000_000_000.0)
 """A clock before that of the tests, by which none of their sessions has expired."""
 
 _SHOWN: Final = 200  # characters of a failure
+
+_MOST_LATE: Final = 3  # the number of tests that may reach their time limit; the others would mostly reach it as well
 
 _MODULE: Final = """\
 from turnlog.testing.over_url import OverURL
@@ -198,15 +200,25 @@ def verify(url: str, show: Callable[[str], object] = lambda _: None) -> Report:
     Raises:
         InvalidInput: The store holds sessions, which the tests would delete.
         ConfigError: The URL is wrong.
+        PluginError: The backend cannot be opened, listed or closed, and does not say why with an error of turnlog.
     """
     backend = open_store(url).backend
-    asyncio.run(_check_empty(backend))
+    try:
+        asyncio.run(_check_empty(backend))
+    except TurnlogError:
+        raise
+    except Exception as error:
+        raise PluginError(
+            f"no test has run: {backend!r} raised {type(error).__name__}: {error} when it was opened, listed or "
+            "closed; a backend raises errors of turnlog.errors; --debug shows the place"
+        ) from error
     report = Report(f"{backend!r} at {masked_url(url)}", sorted(backend.capabilities), show)
     OverURL.url = url
     with tempfile.TemporaryDirectory(prefix="turnlog-") as folder:
         module = Path(folder) / "test_backend.py"
         module.write_text(_MODULE, encoding="utf-8")
         options = ["-p", "no:cacheprovider", "-p", "no:terminal", "-c", os.devnull, f"--rootdir={folder}"]
+        options += ["-o", f"faulthandler_timeout={SECONDS + 10}"]  # shows where a test blocks the event loop
         status = pytest.main([*options, str(module)], plugins=[report])
     report.is_complete = status in {pytest.ExitCode.OK, pytest.ExitCode.TESTS_FAILED}
     if "shared" in backend.capabilities:
@@ -235,6 +247,8 @@ class Report:
         self.is_complete = True
         """False if pytest ended before the last test."""
         self._show = show
+        self._late = 0
+        self._stopped = "an error of pytest is above"
 
     @property
     def is_sound(self) -> bool:
@@ -255,17 +269,22 @@ class Report:
             self.skipped[topic][str(found.value)] += 1
         else:
             error = found.value
-            sentence = error.sentence if isinstance(error, ContractBroken) else f"{item.name} in its {call.when}"
-            why = error.__cause__ if isinstance(error, ContractBroken) else error
-            self.broken[topic].append(f"{sentence} ({type(why).__name__}: {' '.join(str(why).split())[:_SHOWN]})")
+            sentence, why = f"{item.name} in its {call.when}", f"{type(error).__name__}: {error}"
+            if isinstance(error, ContractBroken):
+                sentence, why = error.sentence, str(error).removeprefix(f"the contract says: {error.sentence}\n")
+            self.broken[topic].append(f"{sentence} ({' '.join(why.split())[:_SHOWN]})")
             self._show(f"broken: {sentence}")
+            self._late += isinstance(error.__cause__, TimeoutError)
+            if self._late == _MOST_LATE:
+                self._stopped = f"{_MOST_LATE} tests did not end within {SECONDS} s"
+                item.session.shouldstop = self._stopped
 
     def lines(self) -> Iterator[str]:
         """Yield the report, line by line."""
         yield self.backend
         yield f"declares: {', '.join(self.capabilities) or 'nothing'}"
         if not self.is_complete:
-            yield f"INCOMPLETE: the tests ended after {self.passed.total()}; an error of pytest is above"
+            yield f"INCOMPLETE: the tests ended after {self.passed.total()}; {self._stopped}"
         for topic in TOPICS:
             passed, broken = self.passed[topic], self.broken[topic]
             if broken:
