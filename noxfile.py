@@ -26,6 +26,7 @@ COVER_THE_CORE = [
     "tests/contract/test_memory_contract.py",
     "tests/packaging/test_plugins.py",
     "tests/plugins/test_memory.py",
+    "tests/plugins/test_pipeline.py",
     "tests/plugins/test_passwords.py",
     "tests/plugins/test_trio.py",
 ]

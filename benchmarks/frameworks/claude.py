@@ -6,9 +6,9 @@ FOLDER is the unpacked source distribution of claude-agent-sdk: `pip download --
 claude-agent-sdk==0.2.189`.  It contains the example stores for Redis and PostgreSQL; the SDK has none for SQLite.
 
 Each session has 1,000 entries, in batches of four: a question, a call of a tool, its result, and an answer.  In each
-round every store does every operation, in a different order.  The script prints the median of each operation, and the
-median over the rounds of the ratio to the SDK's store on the same database.  `list` returns the ids and times of 100
-sessions, `titles` is the SDK's `list_sessions_from_store`, which also returns their titles.
+round every store does every operation, in a different order.  The script prints the times and the ratios to the SDK's
+store on the same database (`ratios.report`).  `list` returns the ids and times of 100 sessions, `titles` is the SDK's
+`list_sessions_from_store`, which also returns their titles.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ import random
 import sys
 import time
 from contextlib import AsyncExitStack, ExitStack
-from statistics import median
 from uuid import uuid4
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, os.path.dirname(HERE))
 
 from claude_agent_sdk import list_sessions_from_store, project_key_for_directory
+from ratios import report
 
 import servers
 from turnlog import open_store
@@ -121,18 +121,7 @@ async def main(folder, rounds):
             for _ in range(rounds):
                 for name in random.sample(list(stores), len(stores)):
                     times[name].append(await operations(stores[name], sessions[name]))
-    report(times)
-
-
-def report(times):
-    names = ["write", "read", "list", "titles"]
-    print(f"{'ms':22}" + "".join(f"{name:>9}" for name in names))
-    for store, rounds in times.items():
-        print(f"{store:22}" + "".join(f"{median(one[name] for one in rounds) * 1e3:9.2f}" for name in names))
-    print("\nratio to theirs")
-    for ours, theirs in PAIRS.items():
-        ratios = [median(a[name] / b[name] for a, b in zip(times[ours], times[theirs])) for name in names]
-        print(f"{ours:22}" + "".join(f"{ratio:9.2f}" for ratio in ratios))
+    report(times, ["write", "read", "list", "titles"], PAIRS.items())
 
 
 if __name__ == "__main__":

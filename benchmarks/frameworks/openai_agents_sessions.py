@@ -4,10 +4,10 @@ Needs `turnlog[openai-agents,redis,zstd]` and `openai-agents[redis]`.
 
 Each session has 1,000 items, in runs of four: a question, a call of a tool, its result, and an answer.  In each round
 every kind of session does each operation five times, in a different order, and the fastest counts.  `write` is one run,
-as the Runner writes it: three calls of `add_items`.  `read` is `get_items()`, and `read 20` is `get_items(20)`.  `list` finds 100 sessions, most recently
-updated first.  The SDK's sessions have no method for that: the script reads their table, or scans their keys and sorts
-them by their time.  The script prints the median of each operation, and the median over the rounds of the ratio to the
-SDK's session on the same database.
+as the Runner writes it: three calls of `add_items`.  `read` is `get_items()`, and `read 20` is `get_items(20)`.  `list`
+finds 100 sessions, most recently updated first.  The SDK's sessions have no method for that: the script reads their
+table, or scans their keys and sorts them by their time.  The script prints the times and the ratios to the SDK's
+session on the same database (`ratios.report`).
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ import sys
 import time
 from contextlib import AsyncExitStack, ExitStack
 from functools import partial
-from statistics import median
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 import redis.asyncio
 from agents import SQLiteSession
 from agents.extensions.memory import RedisSession
+from ratios import report
 
 import servers
 from turnlog import open_store
@@ -161,20 +161,7 @@ async def main(rounds):
             for _ in range(rounds):
                 for name in random.sample(list(kinds), len(kinds)):
                     times[name].append(await operations(kinds[name]))
-    report(times)
-
-
-def report(times):
-    print(f"| ms | {' | '.join(NAMES)} |\n|---|{'--:|' * len(NAMES)}")
-    for kind, rounds in times.items():
-        print(f"| {kind} | {' | '.join(f'{median(one[name] for one in rounds) * 1e3:.2f}' for name in NAMES)} |")
-    print(f"\n| ratio | {' | '.join(NAMES)} |\n|---|{'--:|' * len(NAMES)}")
-    for ours in times:
-        if ours.startswith("turnlog"):
-            theirs = f"their {ours.split()[1]}"
-            pairs = list(zip(times[ours], times[theirs], strict=True))
-            ratios = [median(a[name] / b[name] for a, b in pairs) for name in NAMES]
-            print(f"| {ours} / {theirs} | {' | '.join(f'{ratio:.2f}' for ratio in ratios)} |")
+    report(times, NAMES, [(ours, f"their {ours.split()[1]}") for ours in times if ours.startswith("turnlog")])
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ from typing import Final
 from turnlog import CorruptRecord, Key, Page, Query, SessionInfo
 from turnlog.errors import TurnlogError
 from turnlog.rules import page_of
+from turnlog.runtime import BoundedMap
 
 from ._operations import Steps
-from ._rows import Row, key_of, seen_from
+from ._rows import Row, Seen, key_of, seen_from
 from ._statements import WIDTH, Pages, Prefix, Statement, Statements, Value
 
 _FEW: Final = 2_000
@@ -19,8 +20,14 @@ _FEW: Final = 2_000
 100 of 2,000 others within about 50,000 entries of an index, which takes about 7 ms."""
 
 
-def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
+def page(statements: Statements, query: Query, now: float, seen: BoundedMap[Key, Seen] | None = None) -> Steps[Page]:
     """Execute `Backend.page`.
+
+    Args:
+        statements: The statements of the database.
+        query: The query.
+        now: As in `read`.
+        seen: The last seen states of sessions, whose headers are not decoded again; None: decode each header.
 
     Raises:
         CorruptRecord: The database cannot read a row; the caller then reads the page with `listed_keys` and `listed`.
@@ -31,7 +38,7 @@ def page(statements: Statements, query: Query, now: float) -> Steps[Page]:
     limit, after = query.limit + 1, query.after
     while True:
         rows = yield statement, statement.bind(values | {"limit": limit})
-        found = [_info(query, after, row) for row in rows]
+        found = [_info(query, after, row, seen) for row in rows]
         is_last = len(rows) < limit
         if is_last and not query.owner and way is not Prefix.SEARCHED:
             found += yield from _uncounted(statements, query)
@@ -150,7 +157,12 @@ def _page(pages: Pages, query: Query, way: Prefix, *, owned: bool = True) -> tup
 
 
 def _info(
-    query: Query, after: tuple[float, str] | None, row: Row, *, owned: bool = True
+    query: Query,
+    after: tuple[float, str] | None,
+    row: Row,
+    states: BoundedMap[Key, Seen] | None = None,
+    *,
+    owned: bool = True,
 ) -> SessionInfo | CorruptRecord:
     """Return the info of a row of a page, or an error.
 
@@ -158,11 +170,12 @@ def _info(
         query: The query.
         after: `query.after`, which would be decoded at each access.
         row: The session id, and the columns of a header with the metadata.
+        states: As `seen` in `page`.
         owned: Whether the session must belong to the query's owner.
     """
     try:
         key = key_of(query.one_namespace, row[0])
-        now, seen = seen_from(key, row[1:])
+        now, seen = seen_from(key, row[1:], None if states is None else states.get(key))
         info = seen.header.with_metadata(row[WIDTH + 1]).info(now)
     except CorruptRecord as error:
         return error

@@ -228,9 +228,9 @@ class SQLBackend(Backend):
         self.check_open()
         if query.namespace is None:
             return await page_of_all(self.namespaces, self.page, query)
-        now, statements = self.clock(), self._statements
+        now, statements, seen = self.clock(), self._statements, self._seen
         try:
-            return await self._database.read(lambda: _pages.page(statements, query, now))
+            return await self._database.read(lambda: _pages.page(statements, query, now, seen))
         except CorruptRecord:  # the database cannot read a row, and refuses the whole statement
             return await self._page_in_parts(query, now)
 

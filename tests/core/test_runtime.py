@@ -274,7 +274,11 @@ def test_a_resource_whose_loop_was_closed_is_forgotten() -> None:
 
 
 def test_a_stopped_loop_closes_its_resource_when_it_shuts_down() -> None:
+    """A loop that was closed has done so already."""
     made = Made()
+    asyncio.run(made.get())
+    asyncio.run(made.close())
+    assert made.all.pop().closed == 1
     with asyncio.Runner() as stopped:
         stopped.run(made.get())
         asyncio.run(made.close())

@@ -29,6 +29,7 @@ from turnlog import (
     Layer,
     Message,
     Page,
+    Receipt,
     Record,
     Session,
     Store,
@@ -1295,6 +1296,22 @@ def test_the_error_of_the_store_decides_the_exit_code(
     for command in (["list"], ["show", "s"], ["chat"], ["import", "-"], ["migrate"]):
         assert main(command) == code
         assert capsys.readouterr() == ("", f"turnlog: {error}\n")
+
+
+def test_a_lost_answer_names_no_method_of_python(monkeypatch: Any, capsys: Any) -> None:
+    class Lost(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            receipt = await super().commit(key, change)
+            if change.metadata:
+                raise OutcomeUnknown("the answer was lost", key=key, change=change)
+            return receipt
+
+    backend = Lost()
+    asyncio.run(Store(backend).append("s", [user("q")]))
+    use(monkeypatch, backend)
+    assert main(["edit", "s", "--title", "T"]) == 3
+    err = capsys.readouterr().err
+    assert err.endswith("the change may have been stored: look at the session before you run the command again\n")
 
 
 @pytest.mark.parametrize("missing", ["cyclopts", "rich"])

@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from ..errors import InvalidInput
-from .loop_thread import Caller, LoopThread, loop_thread
+from .caller import Caller
+from .loop_thread import LoopThread, loop_thread
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")

@@ -20,7 +20,7 @@ from ._material import history, key, say
 from ._open_files import open_files
 
 _WRITERS: Final = 4  # of one session
-_MOMENTS: Final = (0, 1, 3, 8)  # steps of the event loop from the first call to `close`, or to its cancellation
+_MOMENTS: Final = (0, 1, 5)  # steps of the event loop from the first call to `close`, or to its cancellation
 _RETURNING: Final = 20  # steps of the event loop in which callers receive answers that have arrived before
 
 

@@ -9,7 +9,8 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_VALUES
-from .json_value import JSON, check_mapping, count, decode, decode_object, encode, kind_of, recoded, text_of
+from .checks import check_mapping, kind_of
+from .json_value import JSON, count, decode, decode_object, encode, recoded, text_of
 from .stored import UNREADABLE
 
 
