@@ -67,7 +67,7 @@ class _Operation(Generic[_P, _T]):
     def __call__(self, *args: _P.args, **named: _P.kwargs) -> _T:
         with self._lock:
             if self._has_left:
-                raise asyncio.CancelledError  # nobody receives it
+                raise asyncio.CancelledError  # the caller has left: nothing waits for it
             self._is_in_thread = True
         try:
             return self._function(*args, **named)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from turnlog import Change, Closed, Key, Page, Query, Receipt, Session
-from turnlog.threaded import ThreadedBackend
+from turnlog.threaded import ThreadedBackend, _Operation
 
 
 class Threads(ThreadedBackend):
@@ -99,3 +99,14 @@ async def test_a_call_that_is_cancelled_before_its_thread_begins_never_runs() ->
     late.goes_on.set()
     await backend.close()
     assert (await running, late.begun.is_set()) == ("done", False)
+
+
+def test_a_call_that_is_cancelled_while_its_thread_begins_never_runs() -> None:
+    """The executor has given the call to a thread, so it can no longer take the call back."""
+    late = Step()
+    operation = _Operation(late)
+    operation.leave()
+    with pytest.raises(asyncio.CancelledError):
+        operation()
+    assert operation.ended.done()
+    assert not late.begun.is_set()
