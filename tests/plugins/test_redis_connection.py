@@ -328,9 +328,10 @@ async def test_an_append_that_others_always_precede_is_unavailable_at_the_deadli
 
 async def test_closing_that_is_cancelled_goes_on_until_the_answer_comes() -> None:
     """A second `close` waits for the same answer."""
-    async with Proxy(emptied()) as proxy, at(proxy.url) as store:
+    url = emptied()
+    async with Proxy(url) as proxy, at(proxy.url) as store:
         await store.append("s", [user("0")])
-        with raw(emptied()) as client:
+        with raw(url) as client:
             client.execute_command("CLIENT", "PAUSE", 60_000, "WRITE")
             try:
                 append = asyncio.ensure_future(store.append("s", [user("1")]))
