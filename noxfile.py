@@ -19,6 +19,18 @@ NEED_NO_EXTRA = [
     "tests/plugins/test_offline.py",
 ]
 
+COVER_THE_CORE = [
+    "tests/core",
+    "tests/pipeline",
+    "--ignore=tests/pipeline/test_everywhere.py",  # it starts servers
+    "tests/contract/test_memory_contract.py",
+    "tests/packaging/test_plugins.py",
+    "tests/plugins/test_memory.py",
+    "tests/plugins/test_pipeline.py",
+    "tests/plugins/test_passwords.py",
+    "tests/plugins/test_trio.py",
+]
+
 
 def _installed(version: str) -> bool:
     """Return whether a version of Python works: a name on the path may be a launcher without an interpreter."""
@@ -85,6 +97,18 @@ def minimal(session: nox.Session) -> None:
     session.install("hatchling", "hypothesis", "pytest", "pytest-timeout")
     session.install(str(_built("wheel", session, Path(session.create_tmp()))))
     session.run("python", "-m", "pytest", *NEED_NO_EXTRA)
+
+
+@nox.session
+def coverage(session: nox.Session) -> None:
+    """Require that the tests of the core run each of its lines and branches; report the kit apart."""
+    session.install("-e", ".[dev]")
+    session.run("coverage", "erase")
+    session.run("coverage", "run", "-m", "pytest", *COVER_THE_CORE)
+    session.run("coverage", "combine", "--quiet")
+    kit = "core/turnlog/testing/*"
+    session.run("coverage", "report", f"--include={kit}", "--skip-covered")
+    session.run("coverage", "report", f"--omit={kit}", "--skip-covered", "--fail-under=100")
 
 
 @nox.session

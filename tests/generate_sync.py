@@ -92,7 +92,7 @@ from .wrapper import Wrapper
 DEFINITIONS = {
     "store": [("turn_writer.py", "TurnWriter"), ("store.py", "Store")],
     "configuration": [("config/configuration.py", "open_store")],
-    "result": [("pipeline/execution.py", "Result")],
+    "result": [("pipeline/result.py", "Result")],
     "pipeline": [("pipeline/pipeline.py", "Pipeline")],
 }
 """The classes and functions of each file, and the modules of their asynchronous counterparts."""

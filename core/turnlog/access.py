@@ -7,7 +7,8 @@ from typing import Literal, NamedTuple, Protocol
 
 from .backend import Backend
 from .errors import SessionNotFound
-from .rules.header import expiry_is_due, is_met, missing, naming_owner
+from .rules.conditions import is_met, missing, naming_owner
+from .rules.expiry import expiry_is_due
 from .rules.window import cut_off, exact
 from .values.change import ANY, Expect, Mark, Receipt
 from .values.ids import new_id

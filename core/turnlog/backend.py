@@ -14,8 +14,8 @@ from contextlib import AbstractAsyncContextManager, nullcontext
 from typing import Self, final
 
 from .errors import Closed, Unsupported
+from .rules.conditions import check_condition, missing
 from .rules.copying import copy_change
-from .rules.header import check_condition, missing
 from .rules.totals import totals_of
 from .values.capability import Capability
 from .values.change import Change, Expect, Receipt, check_ttl
@@ -36,7 +36,8 @@ class Backend(ABC):
     Any number of tasks, of threads with event loops of their own, and of processes may use one session at once.  Every
     commit is atomic and stored once, and no acknowledged commit is lost.
 
-    `async with backend:` opens and closes it.  A backend that needs no connection or file also works unopened.
+    `async with backend:` opens and closes it.  A backend that needs no connection or file also works unopened.  Calls
+    that run while `close` is called succeed or raise `Closed`, and have ended when it returns.
 
     Args:
         ttl: Seconds from a session's last use to its expiry, for sessions without their own; None: they never expire.
@@ -211,8 +212,7 @@ class Backend(ABC):
             if session.info.owner != for_owner:
                 raise missing(source)
             await self.read(source, last=0)  # the session is the owner's: restart its time to live
-        if expect is not None:
-            check_condition(source, session.info.version, expect)
+        check_condition(source, session.info.version, expect)
         return await self.commit(target, copy_change(source, session, at, change_id, for_owner))
 
     async def totals(self, namespace: str) -> Totals:

@@ -14,11 +14,11 @@ from typing import Final, TypeVar
 
 from .access import Access
 from .errors import Conflict, InvalidInput
-from .rules.header import check_condition, is_met, naming_owner, unchanged_since
+from .rules.conditions import check_condition, is_met, naming_owner, unchanged_since
 from .rules.history import rewound
 from .values.change import Change, Expect, Receipt, check_expect
+from .values.checks import check_number
 from .values.ids import check_id, new_id
-from .values.json_value import check_number
 from .values.key import Key
 from .values.message import Message
 from .values.session import Session

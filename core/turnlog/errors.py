@@ -13,7 +13,8 @@
     ├── OutcomeUnknown                  stored or not stored: send the same change again
     ├── ModelError                      the model's answer cannot be used; finished rounds are stored
     ├── CorruptRecord                   a stored record cannot be read
-    │   └── FormatTooNew                a newer turnlog wrote the record
+    │   ├── FormatTooNew                a newer turnlog wrote the record
+    │   └── LayerMissing                a layer that the store lacks wrote the record
     ├── ConfigError (ValueError)        a URL, a file or an option is wrong
     ├── PluginError                     a plugin is missing or broken, or two distributions register it
     ├── SchemaError                     the tables of a database do not fit this turnlog
@@ -40,6 +41,7 @@ __all__ = [
     "HistoryRegressed",
     "IdReused",
     "InvalidInput",
+    "LayerMissing",
     "ModelError",
     "OutcomeUnknown",
     "PluginError",
@@ -217,6 +219,10 @@ class CorruptRecord(TurnlogError):
 
 class FormatTooNew(CorruptRecord):
     """A newer turnlog wrote a stored record: upgrade turnlog."""
+
+
+class LayerMissing(CorruptRecord):
+    """A layer that the store lacks wrote a stored record: open the store with the layer.  This is no damage."""
 
 
 class ConfigError(TurnlogError, ValueError):

@@ -15,7 +15,7 @@ from .backend import Backend
 from .backend_check import check_backend
 from .errors import CorruptRecord, InvalidInput, OutcomeUnknown
 from .payload import PLAIN, checked_body, codec_of, plain_body, rewrap, unwrap, wrap
-from .rules.header import check_seal
+from .rules.sealing import check_seal
 from .values.capability import Capability
 from .values.change import Change, Expect, Receipt
 from .values.json_value import JSON

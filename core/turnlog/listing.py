@@ -17,8 +17,8 @@ from .event_loop import check_event_loop
 from .layers import Layer
 from .limits import MAX_ID_BYTES
 from .rules.window import exact
-from .values.ids import OWN, nested_name
 from .values.key import Key
+from .values.namespaces import OWN, nested_name
 from .values.query import Query
 from .values.session import Erased, Page, Session, SessionInfo, decoded
 

@@ -18,7 +18,7 @@ import struct
 from typing import Final, NamedTuple
 from zlib import crc32
 
-from .errors import CorruptRecord, FormatTooNew, TooLarge
+from .errors import CorruptRecord, FormatTooNew, LayerMissing, TooLarge
 from .limits import MAX_PAYLOAD_BYTES
 
 __all__ = [
@@ -134,7 +134,8 @@ def plain_body(payload: bytes) -> bytes:
 
     Raises:
         FormatTooNew: A newer turnlog wrote it.
-        CorruptRecord: It is cut short, damaged, compressed, or not an envelope.
+        LayerMissing: It is compressed or encrypted.
+        CorruptRecord: It is cut short, damaged, or not an envelope.
     """
     body, size = payload[HEAD:], len(payload) - HEAD
     if 0 <= size <= MAX_PAYLOAD_BYTES and _HEAD.unpack_from(payload) == (
@@ -147,10 +148,10 @@ def plain_body(payload: bytes) -> bytes:
     if envelope.codec != PLAIN:
         layer = CODECS.get(envelope.codec)
         if layer is None:
-            raise CorruptRecord(
+            raise LayerMissing(
                 f"a record is encoded with codec {envelope.codec}, which is unknown: add the layer that wrote it"
             )
-        raise CorruptRecord(f"a record is compressed with {layer}: to read it, open the store with ?layers={layer}")
+        raise LayerMissing(f"a record is compressed with {layer}: to read it, open the store with ?layers={layer}")
     return checked_body(payload)
 
 

@@ -8,7 +8,7 @@ from typing import Final, Literal
 
 from .access import Access
 from .errors import Conflict, CorruptRecord, InvalidInput, SessionNotFound
-from .rules.header import check_absent, unchanged_since
+from .rules.conditions import check_absent, unchanged_since
 from .rules.history import TurnRule, check_extends, check_replaces, common, divide, split_turns
 from .rules.one_turn import warn_of_one_turn
 from .values.change import ABSENT, ANY, PRESENT, Expect, Mark, Receipt, check_expect

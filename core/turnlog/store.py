@@ -20,11 +20,13 @@ from .rules.history import TurnRule, check_rule, split_turns
 from .rules.window import exact
 from .turn_writer import TurnWriter
 from .values.change import PRESENT, Change, Expect, Mark, Receipt
-from .values.ids import check_id, check_namespace, nested_namespace, new_id
+from .values.checks import check_number
+from .values.ids import check_id, new_id
 from .values.ids import new_session_id as _new_session_id
-from .values.json_value import JSON, check_number
+from .values.json_value import JSON
 from .values.key import Key, cached_key
 from .values.message import Message, MessageLike, as_messages, as_turn
+from .values.namespaces import check_namespace, nested_namespace
 from .values.query import Query
 from .values.record import Record
 from .values.session import Erased, Page, Session, SessionInfo, decoded

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from turnlog import Message, Reply, Tool
-from turnlog.runtime import PerLoop, check_installed, check_key
+from turnlog.runtime import PerLoop, check_api_key, check_installed
 
 from ._messages import answer_of, blocks_of, split, tool_of, usage_of
 
@@ -70,7 +70,7 @@ class AnthropicModel:
         timeout: float = 600.0,  # the default of Anthropic's client (`anthropic.DEFAULT_TIMEOUT`)
         max_retries: int = 2,  # the default of Anthropic's client (`anthropic.DEFAULT_MAX_RETRIES`)
     ) -> None:
-        check_key(_KEYS, f"AnthropicModel needs an API key: set {_KEYS[0]}, or {_KEYS[1]} for a bearer token")
+        check_api_key(_KEYS, f"AnthropicModel needs an API key: set {_KEYS[0]}, or {_KEYS[1]} for a bearer token")
         self.model: str = model or os.environ.get("TURNLOG_ANTHROPIC_MODEL") or _DEFAULT
 
         from anthropic import AsyncAnthropic, Timeout

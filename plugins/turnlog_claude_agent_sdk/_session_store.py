@@ -59,8 +59,8 @@ class TurnlogSessionStore(SessionStore):
     A batch is stored completely or not at all.  An entry with a uuid is stored once, even if the answer of the database
     is lost and the SDK sends the batch again.  Concurrent processes lose no batch.
 
-    If the store has no session, the SDK reads the folder `CLAUDE_CONFIG_DIR`, where transcripts of other owners and of
-    erased sessions may be.  Give each user, or each question, a folder of its own.
+    If the store does not have the session, the SDK looks for it in the folder `CLAUDE_CONFIG_DIR`, where transcripts of
+    other owners and of erased sessions may be.  For several users, give each question an empty folder.
 
     Args:
         store: An open store or a view of it; the caller closes it.  Under trio, it is the `wrapped` of a store of

@@ -7,7 +7,7 @@ from shlex import quote
 
 from cyclopts import CoercionError, CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
-from turnlog import CorruptRecord, SessionNotFound
+from turnlog import CorruptRecord, OutcomeUnknown, SessionNotFound
 from turnlog.config import suggestion
 
 _OPTIONS = ("--store", "--namespace")
@@ -45,6 +45,14 @@ def next_step(error: BaseException, words: Sequence[str]) -> str:
     if isinstance(error, CorruptRecord) and error.key is not None and "damaged" in str(error):
         return f"; restore a backup, or run 'turnlog verify{options}' to see all damage"
     return ""
+
+
+def without_python(error: BaseException) -> str:
+    """Return the text of an error with the next step of a shell in place of a method to call."""
+    said = str(error) or type(error).__name__
+    if isinstance(error, OutcomeUnknown) and error.key is not None:
+        said = said.rpartition(": ")[0] + ": look at the session before you run the command again"
+    return said
 
 
 def with_store(text: str, url: str | None) -> str:

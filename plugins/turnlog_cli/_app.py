@@ -12,7 +12,7 @@ from cyclopts import App, CycloptsError, Parameter
 from turnlog import TurnlogError
 from turnlog.config import mask
 
-from ._advice import next_step, option_in, usage, with_store
+from ._advice import next_step, option_in, usage, with_store, without_python
 from ._commands import add_commands
 from ._help import HelpFormatter
 from ._options import Everywhere, Namespace, StoreURL
@@ -145,7 +145,7 @@ def run(arguments: Sequence[str]) -> int:
         url = option_in(words, "--store")
         if len(words) < len(arguments):
             explain(mask("".join(format_exception(error)), url))
-        text = with_store(str(error) or type(error).__name__, url)
+        text = with_store(without_python(error), url)
         said = mask(text + next_step(error, words), url)
         if isinstance(error, TurnlogError):
             complain(said)

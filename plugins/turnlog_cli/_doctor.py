@@ -127,9 +127,9 @@ def _print_settings(settings: Sequence[tuple[str, str, str]]) -> None:
 
 
 def _print_times(times: dict[str, list[float]]) -> None:
-    table = Table("operation", "median ms", "slowest ms")
+    table = Table("operation", "median", "slowest")
     for name, taken in times.items():
-        table.add(name, f"{median(taken) * 1e3:.2f}", f"{max(taken) * 1e3:.2f}")
+        table.add(name, f"{median(taken) * 1e3:.2f} ms", f"{max(taken) * 1e3:.2f} ms")
     table.end()
     Printer()()
 

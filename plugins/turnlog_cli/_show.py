@@ -67,7 +67,7 @@ def _document(session: Session) -> dict[str, object]:
 
 
 def _print(session: Session) -> int:
-    out, info, code = Printer(), session.info, Code.FINE
+    out, info, code, damaged = Printer(), session.info, Code.FINE, False
     out.wrapped((f"session {line(info.key.session)}", "bold"), (_summary(session), "dim"))
     for name, value in info.metadata.items():
         out.wrapped((f"{line(name)}: ", "bold yellow"), (shortened(as_json(value)), "dim"))
@@ -75,13 +75,13 @@ def _print(session: Session) -> int:
         out()
         if isinstance(turn, CorruptRecord):
             complain(turn)
-            code = Code.FAILED
+            code, damaged = Code.FAILED, damaged or type(turn) is CorruptRecord
             continue
         state = ", interrupted" if turn.interrupted else ", open" if turn.open else ""
         out((f"turn {turn.number}", "bold"), (f", {time_of(turn.time)}{state}", "dim"))
         for message in turn.messages:
             _print_message(out, message)
-    if code is Code.FAILED:
+    if damaged:
         note(f"turnlog: {VERIFY}")
     return code
 

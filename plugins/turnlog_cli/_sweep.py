@@ -26,7 +26,7 @@ async def _sweep(url: str | None, *, now: bool) -> int:
     store = open_existing(url)
     backend = lowest(store.backend)
     if not isinstance(backend, Sweeps):
-        print(line(f"{masked_url(url)} removes expired sessions by itself: nothing to do"))
+        print(line(f"{masked_url(url)} has no sweep: its backend decides when it removes the data of expired sessions"))
         return Code.FINE
     remains: list[Remainder] = []
     async with store:

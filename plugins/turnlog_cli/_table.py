@@ -10,7 +10,7 @@ from ._text import Printer, line
 if TYPE_CHECKING:
     from rich.console import Console
 
-_NUMBERS: Final = ("turns", "messages", "turn", "median ms", "slowest ms")
+_NUMBERS: Final = ("turns", "messages", "turn", "median", "slowest")
 _NAMES: Final = ("session", "namespace", "owner", "who", "operation", "setting", "name", "distribution")
 _WHOLE: Final = (*_NUMBERS, *_NAMES, "updated")
 """Columns whose cells stay on one line, so that they can be copied; other columns wrap between words."""

@@ -16,6 +16,7 @@ from turnlog.errors import (
     AccessError,
     ConfigError,
     InvalidInput,
+    LayerMissing,
     OutcomeUnknown,
     PluginError,
     SchemaError,
@@ -66,7 +67,7 @@ class Code(enum.IntEnum):
         """Return the exit code for an error that ends a command."""
         if isinstance(error, AccessError | Unavailable | OutcomeUnknown | SchemaError):
             return cls.UNAVAILABLE
-        if isinstance(error, ConfigError | PluginError | InvalidInput):
+        if isinstance(error, ConfigError | PluginError | InvalidInput | LayerMissing):
             return cls.USAGE
         return cls.FAILED
 

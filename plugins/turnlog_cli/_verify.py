@@ -8,7 +8,7 @@ from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from shlex import quote
 
-from turnlog import CorruptRecord, Query, SessionNotFound, Store
+from turnlog import CorruptRecord, LayerMissing, Query, SessionNotFound, Store
 from turnlog.config import mask, open_existing
 
 from ._hooks import Checks, lowest
@@ -48,6 +48,9 @@ async def _verify(url: str | None, namespace: str | None, *, everywhere: bool, j
             found.namespace = store.namespace
             await _look(store, found, everywhere=everywhere)
         found.complete = True
+    except LayerMissing:  # no damage: nothing can be said about the records of the layer
+        found = _Found()
+        raise
     except CorruptRecord as error:  # because of the damage, the rest cannot be read
         found.damaged.append(str(error))
     finally:  # also after Ctrl-C, and if the server is lost
@@ -70,6 +73,8 @@ async def _look(store: Store, found: _Found, *, everywhere: bool) -> None:
     with progress("verify") as show:
         async with aclosing(_read(store, everywhere=everywhere)) as parts:
             async for one in parts:
+                if isinstance(one, LayerMissing):
+                    raise one
                 if isinstance(one, CorruptRecord):
                     found.damaged.append(str(one))
                 else:

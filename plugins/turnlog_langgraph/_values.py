@@ -44,7 +44,7 @@ def load(blob: Blob, serde: SerializerProtocol) -> Any:  # noqa: ANN401 - a valu
 
 def as_messages(items: list[Any], serde: SerializerProtocol) -> list[Message] | None:
     """Return the messages that store the items of a list; None: at least one item must be serialized."""
-    if not isinstance(serde, JsonPlusSerializer):  # another serializer may encrypt
+    if type(serde) is not JsonPlusSerializer:  # another serializer, also one derived from it, may encrypt
         return None
     messages: list[Message] = []
     for item in items:
@@ -79,7 +79,7 @@ class Digests(NamedTuple):
 
 def digests_of(items: list[Any], serde: SerializerProtocol) -> Digests:
     """Return the digests of a list."""
-    found, size, default, plain = list[int](), 0, serde.dumps_typed, isinstance(serde, JsonPlusSerializer)
+    found, size, default, plain = list[int](), 0, serde.dumps_typed, type(serde) is JsonPlusSerializer
     for item in items:
         if plain and is_message(item):
             data = ormsgpack.packb(item, default=default, option=_FIELDS)

@@ -90,7 +90,7 @@ class MemoryBackend(Backend):
 
     async def commit(self, key: Key, change: Change) -> Receipt:
         if self._gate is not None:
-            await self._gate.pass_by(key)
+            await self._gate.wait(key)
         now = self.clock()
         with _lock:
             state = self._states.get(key) or self._state(key)

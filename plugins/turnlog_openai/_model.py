@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from turnlog import Message, Reply, Tool, Usage
-from turnlog.runtime import PerLoop, check_installed, check_key
+from turnlog.runtime import PerLoop, check_api_key, check_installed
 
 from ._deltas import add_delta, finished
 
@@ -61,7 +61,7 @@ class OpenAIModel:
         timeout: float = 600.0,  # the default of OpenAI's client (`openai.DEFAULT_TIMEOUT`)
         max_retries: int = 2,  # the default of OpenAI's client (`openai.DEFAULT_MAX_RETRIES`)
     ) -> None:
-        check_key([_KEY], f"OpenAIModel needs an API key: set {_KEY} (to any text, if the server requires no key)")
+        check_api_key([_KEY], f"OpenAIModel needs an API key: set {_KEY} (to any text, if the server requires no key)")
         self.model: str = model or os.environ.get("TURNLOG_OPENAI_MODEL") or _DEFAULT
 
         from openai import AsyncOpenAI, Timeout

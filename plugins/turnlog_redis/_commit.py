@@ -47,9 +47,9 @@ class Commit(msgspec.Struct, gc=False):
     async def run(self) -> Receipt:
         """Commit the change, as `Backend.commit`."""
         key, writer = self.key, self.writer
-        turn = writer.turns.take(key) or await self._turn()
-        if isinstance(turn, Receipt):
-            return turn
+        held = writer.locks.try_acquire(key) or await self._wait()
+        if isinstance(held, Receipt):
+            return held
         try:
             seen = self.seen.get(key)
             while not self.done:
@@ -72,13 +72,13 @@ class Commit(msgspec.Struct, gc=False):
         else:
             return self.done
         finally:
-            if turn:
-                writer.turns.leave(key)
+            if held:
+                writer.locks.release(key)
 
-    async def _turn(self) -> Receipt | bool:
-        """Wait until no other task of this event loop writes to the session, as `Turns.wait`."""
+    async def _wait(self) -> Receipt | bool:
+        """Wait until no other task of this event loop writes to the session, as `KeyedLocks.wait`."""
         try:
-            return await self.writer.turns.wait(self.key, self.until, self.waiting)
+            return await self.writer.locks.wait(self.key, self.until, self.waiting)
         except Unavailable as error:
             if not self.waiting.sent:
                 raise
@@ -97,7 +97,7 @@ class Commit(msgspec.Struct, gc=False):
         key, change, writer = self.key, self.change, self.writer
         try:
             near, elements = needs(key, None if seen is None else seen.header, change), None
-            others = writer.turns.waiting(key) if near is NOTHING and self.together else []
+            others = writer.locks.waiting(key) if near is NOTHING and self.together else []
             if near.keep is not None and seen is not None:
                 names = (self.keys.session,)
                 there, elements, cut, row = await self.server.run(self.until, _scripts.AROUND, names, near.keep)

@@ -10,7 +10,7 @@ from time import monotonic
 
 from turnlog import Change, Key, Receipt, Unavailable
 from turnlog.errors import TurnlogError
-from turnlog.runtime import Turns
+from turnlog.runtime import KeyedLocks
 
 from . import _scripts
 from ._layout import keys_of
@@ -41,7 +41,7 @@ class Writer:
 
     def __init__(self, server: RetryingServer) -> None:
         self.name = os.urandom(8)
-        self.turns: Turns[Key, Waiting, Receipt] = Turns(server.location.name)
+        self.locks: KeyedLocks[Key, Waiting, Receipt] = KeyedLocks(server.location.name)
         self.first: set[Key] = set()
         """The sessions in whose queue this writer is the first."""
         self._server = server
@@ -51,7 +51,7 @@ class Writer:
         """Make all other writers of a session wait, as `Backend.alone`."""
         until, place = self._server.deadline(), keys_of(key.namespace, key.session.encode()).session
         try:
-            async with self.turns.alone(key, until, Waiting(None)):
+            async with self.locks.alone(key, until, Waiting(None)):
                 ahead = 1
                 while ahead:
                     sent = monotonic()

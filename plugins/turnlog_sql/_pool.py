@@ -6,9 +6,9 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import Generic, Self, TypeVar
 
-from turnlog import Unavailable
+from turnlog import Closed, Unavailable
 from turnlog.runtime import IDLE
 
 C = TypeVar("C")
@@ -52,6 +52,27 @@ class Pool(Generic[C]):
         self._idle: list[tuple[C, float]] = []  # each with the time of its release
         self._waiting: deque[asyncio.Future[C | None]] = deque()
         self._closed = False
+        self._running = 0  # the number of operations
+        self._ended = asyncio.Event()  # set when a closed pool has no running operation
+
+    def __enter__(self) -> Self:
+        """Begin an operation, for whose end `close` waits.
+
+        Raises:
+            Closed: The pool is closed.
+        """
+        if self._closed:
+            raise self._refusal()
+        self._running += 1
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._running -= 1
+        if self._closed and not self._running:
+            self._ended.set()
+
+    def _refusal(self) -> Closed:
+        return Closed(f"{self._name} is not open: use it inside its 'with' block, or after open()")
 
     def idle(self) -> C | None:
         """Take an idle connection that need not be probed; return None if the pool has none."""
@@ -73,8 +94,11 @@ class Pool(Generic[C]):
             until: The deadline, by the monotonic clock.
 
         Raises:
+            Closed: The pool is closed.
             Unavailable: No connection was released in time, or a new one could not be opened.
         """
+        if self._closed:
+            raise self._refusal()
         idle = self.idle() or await self._probed()
         if idle is not None:
             return idle
@@ -87,7 +111,8 @@ class Pool(Generic[C]):
             async with asyncio.timeout(until - monotonic()):
                 lent = await waiter
         except BaseException as error:
-            if waiter.done() and not waiter.cancelled():  # `release` has given it a connection since: pass it on
+            # `release` may have given it a connection since: pass it on
+            if waiter.done() and not waiter.cancelled() and waiter.exception() is None:
                 given = waiter.result()
                 self.release(given, sound=given is not None)
             if isinstance(error, TimeoutError):
@@ -149,9 +174,21 @@ class Pool(Generic[C]):
             self._count -= 1
             self._discard(self._idle.pop()[0])
 
-    def close(self) -> list[C]:
-        """Return the idle connections for the caller to close.  Lent connections are dropped when they are released."""
+    async def close(self) -> list[C]:
+        """Wait for the running operations, and return the idle connections for the caller to close.
+
+        Operations that wait for a connection raise `Closed`.  Connections that are released later are dropped.
+        """
         self._closed = True
+        for waiter in self._waiting:
+            if not waiter.done():
+                waiter.set_exception(self._refusal())
+        try:
+            if self._running:
+                await self._ended.wait()
+        except BaseException:  # such as a cancellation at the end of the event loop
+            self.drop_idle()
+            raise
         idle, self._idle = self._idle, []
         self._count -= len(idle)
         return [connection for connection, _ in idle]

@@ -13,9 +13,9 @@ from math import inf
 from time import monotonic
 from typing import Any, Final, Generic, Protocol, TypeVar
 
-from turnlog import AccessError, Key, OutcomeUnknown, SchemaError, TurnlogError, Unavailable
+from turnlog import AccessError, Closed, Key, OutcomeUnknown, SchemaError, TurnlogError, Unavailable
 from turnlog.errors import InvalidInput
-from turnlog.runtime import PROBE, REACH, PerLoop, Turns
+from turnlog.runtime import PROBE, REACH, KeyedLocks, PerLoop
 
 from . import _operations
 from ._database import Database
@@ -73,7 +73,7 @@ class Server(Database, Generic[C]):
             lambda: Pool(self._connected, self.discard, self.alive, self._answers, size=pool_size, name=name),
             self._close_pool,
         )
-        self._turns: PerLoop[Turns[Key, None, None]] = PerLoop(lambda: Turns(name))
+        self._locks: PerLoop[KeyedLocks[Key, None, None]] = PerLoop(lambda: KeyedLocks(name))
 
     # ----------------------------------------------------------------------------------------------------- the driver
 
@@ -130,7 +130,7 @@ class Server(Database, Generic[C]):
         await self._pools.close()
 
     async def _close_pool(self, pool: Pool[C]) -> None:
-        left = pool.close()
+        left = await pool.close()
         try:
             for connection in left:
                 with suppress(Exception):  # the connection is not used any more, so errors do not matter
@@ -145,18 +145,19 @@ class Server(Database, Generic[C]):
         return min(self._timeout, connection.until - monotonic())
 
     async def read(self, make: Callable[[], Steps[T]]) -> T:
-        lost, kept = 0, self._kept()
-        until = monotonic() + self._timeout
-        for tries in range(_TRIES):  # a read may be repeated
-            try:
-                if kept is not None and kept.connection is not None:
-                    return await self._used(kept.take(), lambda one: self._drive(one, make()), kept.give_back)
-                return await self._lent(lambda one: self._drive(one, make()), until, spare=not lost)
-            except (_Lost, _Duplicate) as error:
-                lost += isinstance(error, _Lost)
-                if lost > 1 or tries == _TRIES - 1 or monotonic() > until:
-                    raise Unavailable(f"{self.name}: {error}") from error.__cause__
-        raise AssertionError
+        with await self._pools.get() as pool:
+            lost, kept = 0, self._kept()
+            until = monotonic() + self._timeout
+            for tries in range(_TRIES):  # a read may be repeated
+                try:
+                    if kept is not None and kept.connection is not None:
+                        return await self._used(pool, kept.take(), lambda one: self._drive(one, make()), kept.give_back)
+                    return await self._lent(pool, lambda one: self._drive(one, make()), until, spare=not lost)
+                except (_Lost, _Duplicate) as error:
+                    lost += isinstance(error, _Lost)
+                    if lost > 1 or tries == _TRIES - 1 or monotonic() > until:
+                        raise Unavailable(f"{self.name}: {error}") from error.__cause__
+            raise AssertionError
 
     async def write(
         self,
@@ -166,19 +167,23 @@ class Server(Database, Generic[C]):
         key: Key | None = None,
         again: bool = False,
     ) -> T:
-        until = monotonic() + self._timeout
+        # `close` may be called during the wait below: the pool then refuses the operation
+        until, pool = monotonic() + self._timeout, await self._pools.get()
         if key is None:
-            return await self._write(make, first, until, None, again=again)
-        turns = await self._turns.get()
-        taken = turns.take(key) or bool(await turns.wait(key, until, None))
+            with pool:
+                return await self._write(pool, make, first, until, None, again=again)
+        locks = await self._locks.get()
+        held = locks.try_acquire(key) or bool(await locks.wait(key, until, None))
         try:
-            return await self._write(make, first, until, None if taken else self._kept(key), again=again)
+            with pool:
+                return await self._write(pool, make, first, until, None if held else self._kept(key), again=again)
         finally:
-            if taken:
-                turns.leave(key)
+            if held:
+                locks.release(key)
 
     async def _write(
         self,
+        pool: Pool[C],
         make: Callable[[], Steps[T]],
         first: Callable[[], Steps[T | None]] | None,
         until: float,
@@ -190,7 +195,7 @@ class Server(Database, Generic[C]):
         if first is not None and kept is None:
             steps = first
             try:
-                answer = await self._lent(lambda one: self._drive(one, steps()), until, spare=True)
+                answer = await self._lent(pool, lambda one: self._drive(one, steps()), until, spare=True)
                 if answer is not None:
                     return answer
             except _Duplicate:
@@ -204,9 +209,9 @@ class Server(Database, Generic[C]):
             try:
                 if kept is not None and kept.connection is not None:
                     last = partial(self._finish, make=make, committing=committing)
-                    return await self._used(kept.take(), last, kept.release)
+                    return await self._used(pool, kept.take(), last, kept.release)
                 all_of_it = partial(self._transact, make=make, committing=committing)
-                return await self._lent(all_of_it, until, spare=not lost)
+                return await self._lent(pool, all_of_it, until, spare=not lost)
             except _Duplicate as error:
                 if tries == _TRIES - 1 or monotonic() > until:
                     kind = OutcomeUnknown if unknown else Unavailable
@@ -217,7 +222,7 @@ class Server(Database, Generic[C]):
                 if lost > 1 or monotonic() > until or (unknown and not again):
                     kind = OutcomeUnknown if unknown else Unavailable
                     raise kind(f"{self.name}: {error}") from error.__cause__
-            except (AccessError, SchemaError, Unavailable) as error:
+            except (AccessError, Closed, SchemaError, Unavailable) as error:
                 if unknown:
                     raise OutcomeUnknown(str(error)) from error
                 raise
@@ -226,19 +231,19 @@ class Server(Database, Generic[C]):
     @asynccontextmanager
     async def alone(self, key: Key) -> AsyncGenerator[None, None]:
         """As `Backend.alone`: a transaction locks the session, and the next write to it uses this transaction."""
-        until = monotonic() + self._timeout
-        turns = await self._turns.get()
-        async with turns.alone(key, until, None):
-            pool = await self._pools.get()
-            connection = pool.idle() or await pool.acquire(until)
-            connection.until = (monotonic() + until) / 2
-            kept = _Kept(self, key, pool.release)
-            try:
-                await self._used(connection, partial(self._begin_locked, key=key), kept.give_back)
-                connection.until = until
-            except (_Lost, _Duplicate):  # go on without the lock
-                if kept.connection is not None:
-                    pool.release(kept.take(), sound=True)
+        until, pool = monotonic() + self._timeout, await self._pools.get()
+        locks = await self._locks.get()
+        async with locks.alone(key, until, None):
+            with pool:
+                connection = pool.idle() or await pool.acquire(until)
+                connection.until = (monotonic() + until) / 2
+                kept = _Kept(self, key, pool.release)
+                try:
+                    await self._used(pool, connection, partial(self._begin_locked, key=key), kept.give_back)
+                    connection.until = until
+                except (_Lost, _Duplicate):  # go on without the lock
+                    if kept.connection is not None:
+                        pool.release(kept.take(), sound=True)
             token = _keeping.set(kept)
             try:
                 yield
@@ -246,7 +251,7 @@ class Server(Database, Generic[C]):
                 _keeping.reset(token)
                 if kept.connection is not None:
                     with suppress(_Lost, _Duplicate, AccessError, Unavailable):  # the server then ends the transaction
-                        await self._used(kept.take(), self.roll_back, pool.release)
+                        await self._used(pool, kept.take(), self.roll_back, pool.release)
 
     def _kept(self, key: Key | None = None) -> _Kept[C] | None:
         """Return the connection of the enclosing `alone`: of a session, or without `key` of any session."""
@@ -291,25 +296,27 @@ class Server(Database, Generic[C]):
             return False
         return True
 
-    async def _lent(self, work: Callable[[C], Awaitable[T]], until: float, *, spare: bool) -> T:
+    async def _lent(self, pool: Pool[C], work: Callable[[C], Awaitable[T]], until: float, *, spare: bool) -> T:
         """Call a function with a connection.
 
         The connection returns to the pool, or is dropped if an answer may be outstanding on it.
 
         Args:
+            pool: The pool.
             work: The function.
             until: The deadline of the operation, by the monotonic clock.
             spare: Give the function only half of the remaining time, so that time is left for another connection.
         """
-        pool = await self._pools.get()
         connection = pool.idle() or await pool.acquire(until)
         connection.until = until
         if spare:
             now = monotonic()
             connection.until = now + (until - now) / 2
-        return await self._used(connection, work, pool.release)
+        return await self._used(pool, connection, work, pool.release)
 
-    async def _used(self, connection: C, work: Callable[[C], Awaitable[T]], give_back: _GiveBack[C]) -> T:
+    async def _used(
+        self, pool: Pool[C], connection: C, work: Callable[[C], Awaitable[T]], give_back: _GiveBack[C]
+    ) -> T:
         sound = False
         try:
             answer = await work(connection)
@@ -323,7 +330,7 @@ class Server(Database, Generic[C]):
             if meaning is None:
                 raise
             if meaning is Failure.LOST:
-                (await self._pools.get()).drop_idle()
+                pool.drop_idle()
                 in_time = f"no answer in time, the timeout is {self._timeout:g} s"
                 raise _Lost(in_time if late else f"the connection was lost: {in_a_line(error)}") from error
             sound = self.alive(connection)
@@ -379,7 +386,8 @@ class Server(Database, Generic[C]):
             return await work(connection)
 
         try:
-            return await self._lent(unlimited, monotonic() + self._timeout, spare=False)
+            with await self._pools.get() as pool:
+                return await self._lent(pool, unlimited, monotonic() + self._timeout, spare=False)
         except (_Lost, _Duplicate) as error:
             raise Unavailable(f"{self.name}: {error}") from error.__cause__
 

@@ -138,4 +138,4 @@ def _unlocking(places: Sequence[str]) -> str:
     names = " ".join(map(quote, places))
     if os.name == "posix" and any(os.stat(place).st_uid != os.geteuid() for place in places):
         return f"run it as the owner, or allow its user to write to: {names}"
-    return f"to allow its owner to write to it, run: chmod u+w {names}"
+    return f"to allow its owner to write to it, run: chmod u+rw {names}"

@@ -91,7 +91,7 @@ class SQLiteFile(Database):
         again: bool = False,  # noqa: ARG002 - a connection to a file is never lost
     ) -> _T:
         if self._gate is not None and key is not None:
-            await self._gate.pass_by(key, time.monotonic() + self._timeout)
+            await self._gate.wait(key, time.monotonic() + self._timeout)
         answer: _T = await self._worker.do(make, writes=True, first=first)
         return answer
 

@@ -113,7 +113,7 @@ def _drive(connection: Connection, work: Work) -> object:
     _, _, make, _, _ = work
     assert make is not None
     try:
-        return _steps(connection, make())
+        return _run_steps(connection, make())
     finally:
         roll_back(connection)  # ends a snapshot that an error has left open
 
@@ -143,14 +143,14 @@ def _transact(connection: Connection, work: Work) -> object:
 def _do(connection: Connection, work: Work) -> object:
     _, _, make, first, _ = work
     if first is not None:
-        answer = _steps(connection, first())
+        answer = _run_steps(connection, first())
         if answer is not None:
             return answer
     assert make is not None
-    return _steps(connection, make())
+    return _run_steps(connection, make())
 
 
-def _steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
+def _run_steps(connection: sqlite3.Connection, steps: Steps[_T]) -> _T:
     rows: Iterable[Row]
     cursor = connection.cursor()
     try:

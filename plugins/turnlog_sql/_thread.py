@@ -65,17 +65,20 @@ class Worker:
 
     def start(self) -> bool:
         """Start the thread; return False if it is running."""
-        if self._thread is not None:
+        if self._thread is not None and not self._thread.ends:
             return False
         self._thread = self._started()
         return True
 
     async def stop(self) -> None:
-        """Serve the queued requests, close the connection and end the thread."""
-        thread, self._thread = self._thread, None
+        """Serve the queued requests, close the connection and end the thread.
+
+        A cancelled call does not stop this, and another call waits for it.
+        """
+        thread = self._thread
         if thread is not None and thread.owned:
             future = _future()
-            if thread.put((future, False, None, None, 0.0)):
+            if thread.end((future, False, None, None, 0.0)):
                 await future
 
     def do(
@@ -89,7 +92,7 @@ class Worker:
             Closed: The thread was stopped, or never started.
         """
         thread = self._thread
-        if thread is not None and not thread.owned:
+        if thread is not None and not thread.owned and not thread.ends:
             thread = self._thread = self._started()
         future = _future()
         if thread is None or not thread.put((future, writes, make, first, monotonic() + self._timeout)):
@@ -116,7 +119,8 @@ class _Thread:
         self._late = late  # the message of the error if a lock is not released
         self._works: SimpleQueue[Work] = SimpleQueue()
         self._queueing = threading.Lock()
-        self._closed = False
+        self.ends: list[Work] = []  # the requests to end the thread; the queue has the first one
+        self._has_ended = False
         self._wanted = False  # True while another thread waits to disconnect this one
         _threads.add(self)
         threading.Thread(target=self._work, name="turnlog-sqlite", daemon=True).start()
@@ -124,10 +128,19 @@ class _Thread:
     def put(self, work: Work) -> bool:
         """Queue a request; return False if the end of the thread was queued before."""
         with self._queueing:
-            if self._closed:
+            if self.ends:
                 return False
-            self._closed = work[2] is None
             self._works.put(work)
+            return True
+
+    def end(self, work: Work) -> bool:
+        """Queue a request to end the thread; return False if the thread has ended."""
+        with self._queueing:
+            if self._has_ended:
+                return False
+            self.ends.append(work)
+            if len(self.ends) == 1:
+                self._works.put(work)
             return True
 
     def disconnect(self) -> None:
@@ -141,32 +154,34 @@ class _Thread:
 
     def _work(self) -> None:
         works: list[Work] = []  # requests that did not get a lock
-        end: Work | None = None
-        while works or end is None:
-            works, end = self._waiting(works, end)
+        ends = False
+        while works or not ends:
+            works, ends = self._waiting(works, ends=ends)
             if works:
                 works = self._do(works)
         with _connecting:
             self.disconnect()
         _threads.discard(self)
-        _deliver([(end, None, None)])
+        with self._queueing:
+            self._has_ended = True
+        _deliver([(end, None, None) for end in self.ends])
 
-    def _waiting(self, works: list[Work], end: Work | None) -> tuple[list[Work], Work | None]:
+    def _waiting(self, works: list[Work], *, ends: bool) -> tuple[list[Work], bool]:
         """Wait for a request, or until the next attempt of the requests that did not get a lock.
 
         Returns:
-            The requests to serve, and the request that ends the thread if it was queued.
+            The requests to serve, and whether the queue has no further request, because the thread ends.
         """
         try:
             work = self._works.get(timeout=uniform(*_AGAIN) if works else None)  # noqa: S311 - not a secret
         except Empty:
-            return works, end
+            return works, ends
         while work[2] is not None:
             works.append(work)
             if len(works) >= _MOST or self._works.empty():
-                return works, None
+                return works, False
             work = self._works.get()
-        return works, work
+        return works, True
 
     def _do(self, works: list[Work]) -> list[Work]:
         """Serve requests; return those that did not get a lock and are still before their deadline."""

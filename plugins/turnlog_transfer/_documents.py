@@ -66,7 +66,7 @@ def parse_json(text: bytes) -> object:
     except UnicodeDecodeError as error:
         raise NotText(f"byte {error.start + 1} of the line is not UTF-8") from None
     except json.JSONDecodeError as error:  # its text would contain a line number within this line
-        raise InvalidInput(f"this is not JSON: {error.msg} at character {error.pos + 1}; correct the line") from None
+        raise InvalidInput(f"this is not JSON: {error.msg} (character {error.pos + 1}); correct the line") from None
     except RecursionError:
         raise InvalidInput("not JSON: nested too deeply") from None
     except ValueError as error:  # a number with more digits than Python converts

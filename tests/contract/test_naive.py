@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import pytest
 
-from naive import NAIVE, Naive, changes, failed_by, names_of, owners, processes, sessions, threads, turns, work
+from naive import NAIVE, Naive, changes, closing, failed_by, names_of, owners, processes, sessions, threads, turns, work
+from turnlog import Backend
 from turnlog.testing import BackendContract, ContractBroken
+from turnlog.testing._closing import Closing
 from turnlog_memory import MemoryBackend
 
-MODULES = (turns, changes, owners, sessions, threads, processes, work)  # each module registers its naive backends
+# each module registers its naive backends
+MODULES = (turns, changes, closing, owners, sessions, threads, processes, work)
 CHAPTERS = [
     chapter for chapter in BackendContract.__mro__ if vars(chapter).keys() & {f"test_{t}" for t in names_of(chapter)}
 ]
 ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values ensure them
     "bad_ids",
     "bad_input",
-    "conditions_that_are_none",
-    "pop_messages_returns_the_removed_messages",
-    "pop_messages_under_a_condition",
-    "rewrite_creates_no_session",
-    "a_turn_by_its_id",
-    "how_many_values",
     "load_edit_save_is_refused",
     "namespaces_of_no_owner",
     "no_view_covers_all_namespaces",
@@ -29,7 +26,6 @@ ABOVE_THE_BACKEND = {  # no backend can break these: `Store` and the values ensu
     "nothing_to_set",
     "rewind_more_than_there_is",
     "given_values_are_copied",
-    "dictionaries_of_a_session",
     "values_of_subclasses",
     "a_forged_cursor",
     "only_a_later_round_that_closes_its_turn_may_be_empty",
@@ -47,6 +43,11 @@ def test_a_naive_backend_fails_the_tests_that_are_registered_for_it(naive: Naive
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)
 def test_the_backend_that_they_derive_from_passes(chapter: type) -> None:
     assert failed_by(MemoryBackend, names_of(chapter)) == {}
+
+
+@pytest.mark.parametrize("backend", [closing.InAThread, closing.InATask])
+def test_the_backends_with_a_thread_or_a_task_pass(backend: type[Backend]) -> None:
+    assert failed_by(backend, names_of(Closing), shared=True) == {}
 
 
 @pytest.mark.parametrize("chapter", CHAPTERS, ids=lambda chapter: chapter.__name__)

@@ -224,7 +224,7 @@ def test_every_combination_of_places(
     an error that names both.  A file that was found, not named, is ignored if an argument gives the URL.  A warning
     names the keys that are ignored with their URL or with the file.
     """
-    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "default", True))
+    monkeypatch.setattr("turnlog.config.merging._DEFAULT_URL", Given("memory://", "default", True))
     wheres = {"argument": "the argument ", "variable": "TURNLOG_STORE_", "file": f"{KINDS[kind]}store."}
 
     def where(place: str, name: str) -> str:
@@ -393,7 +393,7 @@ def test_nothing_configured_is_sqlite_here(monkeypatch: pytest.MonkeyPatch) -> N
         asked.append(name)
         raise PluginError("enough")
 
-    monkeypatch.setattr("turnlog.config.configuration.find_backend", find)
+    monkeypatch.setattr("turnlog.config.merging.find_backend", find)
     refused(kind=PluginError)
     assert asked == ["sqlite"]
 
@@ -443,7 +443,7 @@ def test_a_bad_file_names_its_place(
     alone: Path, monkeypatch: pytest.MonkeyPatch, contents: str | bytes, says: str
 ) -> None:
     alone.joinpath("turnlog.toml").write_bytes(contents if isinstance(contents, bytes) else contents.encode())
-    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "the default url", True))
+    monkeypatch.setattr("turnlog.config.merging._DEFAULT_URL", Given("memory://", "the default url", True))
     assert says in refused()
 
 
@@ -533,7 +533,7 @@ def test_variables_that_kubernetes_sets_for_a_service_say_nothing(
         for part, value in (("PROTO", "tcp"), ("PORT", "6379"), ("ADDR", "10.0.0.11")):
             monkeypatch.setenv(f"{prefix}_PORT_{port}_{part}", value)
     warn_once.cache_clear()
-    monkeypatch.setattr("turnlog.config.configuration._DEFAULT_URL", Given("memory://", "the default url", True))
+    monkeypatch.setattr("turnlog.config.merging._DEFAULT_URL", Given("memory://", "the default url", True))
     assert open_store(url).backend.ttl is None
     assert caplog.messages == []
 

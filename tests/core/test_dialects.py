@@ -9,7 +9,7 @@ import pytest
 from dialects import DIALECTS, Turns
 from turnlog import Message
 from turnlog.rules import begins_turn, outline_of, split_turns
-from turnlog.rules.dialects import cleared
+from turnlog.rules.dialects import with_short_results
 
 each = pytest.mark.parametrize("turns", DIALECTS.values(), ids=DIALECTS)
 CALLS = ["call-Paris", "call-Rome"]
@@ -72,10 +72,10 @@ def test_what_no_dialect_knows_begins_no_turn(data: dict[str, Any]) -> None:
 @pytest.mark.parametrize("dialect", [name for name in DIALECTS if name != "sharegpt"])
 def test_a_longer_result_is_replaced_in_its_dialect(dialect: str) -> None:
     messages = [Message.from_dict(message) for message in DIALECTS[dialect][1]]
-    shorter = [cleared(message, "-") for message in messages]
+    shorter = [with_short_results(message, "-") for message in messages]
     assert "sunny" not in repr([message.to_dict() for message in shorter])
     assert [id for message in shorter for id in outline_of(message).results] == CALLS
-    assert [cleared(message, "x" * 200) for message in messages] == messages
+    assert [with_short_results(message, "x" * 200) for message in messages] == messages
 
 
 def test_a_call_that_is_not_an_object_is_no_call() -> None:

@@ -27,6 +27,7 @@ FIELDS: dict[str, dict[str, Any]] = {
     "OutcomeUnknown": {"key": KEY, "change": Change(id="c", owner="ann", metadata={"a": [1]})},
     "CorruptRecord": {"key": KEY, "turn": 3},
     "FormatTooNew": {"key": KEY, "turn": 3},
+    "LayerMissing": {"key": KEY, "turn": 3},
 }
 
 

@@ -632,3 +632,10 @@ async def test_a_payload_layer_without_a_method_fails_at_its_first_use(missing: 
     with pytest.raises(NotImplementedError):
         await store.append("s", [LONG])
         await store.load("s")
+
+
+async def test_a_change_without_records_passes_a_payload_layer() -> None:
+    store = Store(Deflate(MemoryBackend()))
+    receipt = await store.merge_metadata("s", {"title": "T"})
+    assert receipt.previous is None
+    assert dict((await store.info("s")).metadata) == {"title": "T"}

@@ -21,10 +21,10 @@ from turnlog.errors import AccessError, ConfigError, InvalidInput, Unavailable
 from turnlog.runtime import (
     BoundedMap,
     Gate,
+    KeyedLocks,
     PerLoop,
-    Turns,
+    check_api_key,
     check_installed,
-    check_key,
     keep_alive,
     tls_context,
     why_unreachable,
@@ -32,12 +32,12 @@ from turnlog.runtime import (
 
 forks = pytest.mark.only_where(hasattr(os, "fork"), "forks", "this system cannot fork")
 
-# --------------------------------------------------------------------------------------------------------------- turns
+# --------------------------------------------------------------------------------------------------------------- locks
 
 
-async def turn(turns: Turns[str, str, str], key: str = "k", *, until: float | None = None) -> str | bool:
-    """Take the key, or wait for it; return the result."""
-    return turns.take(key) or await turns.wait(key, until, f"work on {key}")
+async def acquire(locks: KeyedLocks[str, str, str], key: str = "k", *, until: float | None = None) -> str | bool:
+    """Acquire the lock of a key, or wait for it; return the result."""
+    return locks.try_acquire(key) or await locks.wait(key, until, f"work on {key}")
 
 
 async def settle() -> None:
@@ -46,101 +46,101 @@ async def settle() -> None:
         await asyncio.sleep(0)
 
 
-async def test_turns_come_in_the_order_in_which_tasks_ask() -> None:
-    turns: Turns[str, str, str] = Turns("here")
+async def test_tasks_acquire_a_lock_in_the_order_of_their_calls() -> None:
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
     order: list[int] = []
 
     async def work(number: int) -> None:
-        assert await turn(turns) is True
+        assert await acquire(locks) is True
         await asyncio.sleep(0)
         order.append(number)
-        turns.leave("k")
+        locks.release("k")
 
     await asyncio.gather(*(work(number) for number in range(50)))
     assert order == list(range(50))
-    assert turns._taken == {}, "a free key is still stored"
+    assert locks._held == {}, "a free lock is still stored"
 
 
 async def test_other_keys_are_free() -> None:
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("a")
-    assert turns.take("b")
-    assert not turns.take("a")
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("a")
+    assert locks.try_acquire("b")
+    assert not locks.try_acquire("a")
 
 
 @pytest.mark.parametrize("given", [True, False])
-async def test_a_task_that_is_cancelled_while_it_waits_passes_its_turn_on(given: bool) -> None:
-    """The same if it has just received the key."""
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("k")
-    first, second = (asyncio.ensure_future(turn(turns)) for _ in "ab")
+async def test_a_task_that_is_cancelled_while_it_waits_passes_the_lock_on(given: bool) -> None:
+    """The same if it has just received the lock."""
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("k")
+    first, second = (asyncio.ensure_future(acquire(locks)) for _ in "ab")
     await settle()
     if given:
-        turns.leave("k")
+        locks.release("k")
         first.cancel()
     else:
         first.cancel()
         await settle()
-        turns.leave("k")
+        locks.release("k")
     assert await second is True
     assert first.cancelled()
-    turns.leave("k")
-    assert turns._taken == {}
+    locks.release("k")
+    assert locks._held == {}
 
 
-async def test_a_wait_for_a_turn_has_an_end() -> None:
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("k")
+async def test_a_wait_for_a_lock_has_an_end() -> None:
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("k")
     with pytest.raises(Unavailable, match="here: other tasks write to session k all the time: nothing was stored"):
-        await turn(turns, until=time.monotonic() + 0.01)
-    turns.leave("k")
-    assert turns._taken == {}
+        await acquire(locks, until=time.monotonic() + 0.01)
+    locks.release("k")
+    assert locks._held == {}
 
 
 async def test_a_task_may_do_the_work_of_those_that_wait() -> None:
-    """The waiting tasks receive the result, except the cancelled one.  The others wait for the key."""
-    turns: Turns[str, str, str] = Turns("here")
-    assert turns.take("k")
-    tasks = [asyncio.ensure_future(turn(turns)) for _ in range(4)]
+    """The waiting tasks receive the result, except the cancelled one.  The others wait for the lock."""
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("k")
+    tasks = [asyncio.ensure_future(acquire(locks)) for _ in range(4)]
     await settle()
     tasks[1].cancel()
     await settle()
-    assert [work for _, work in turns.waiting("k")] == ["work on k"] * 3
-    for number, (future, _) in enumerate(turns.waiting("k")[:2]):
+    assert [work for _, work in locks.waiting("k")] == ["work on k"] * 3
+    for number, (future, _) in enumerate(locks.waiting("k")[:2]):
         future.set_result(f"done {number}")
-    turns.leave("k")
+    locks.release("k")
     answers: list[object] = list(await asyncio.gather(tasks[0], tasks[2], tasks[3]))
     assert answers == ["done 0", "done 1", True]
-    turns.leave("k")
-    assert turns.waiting("k") == []
+    locks.release("k")
+    assert locks.waiting("k") == []
 
 
-async def test_a_turn_can_be_kept_for_several_operations() -> None:
+async def test_a_lock_can_be_held_for_several_operations() -> None:
     """The holder may await an operation in another task.  The waiting tasks follow in their order."""
-    turns: Turns[str, str, str] = Turns("here")
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
     ready, order = asyncio.Event(), []
 
     async def other(number: int) -> None:
         await ready.wait()
-        assert await turn(turns) is True
+        assert await acquire(locks) is True
         order.append(number)
-        turns.leave("k")
+        locks.release("k")
 
     others = [asyncio.ensure_future(other(number)) for number in range(3)]
-    async with turns.alone("k", None, ""):
+    async with locks.alone("k", None, ""):
         ready.set()
         await settle()
-        assert await turn(turns) is False
-        assert await asyncio.ensure_future(turn(turns)) is False
-        async with turns.alone("k", None, ""):
+        assert await acquire(locks) is False
+        assert await asyncio.ensure_future(acquire(locks)) is False
+        async with locks.alone("k", None, ""):
             pass
-        assert await turn(turns, "another") is True
-        turns.leave("another")
+        assert await acquire(locks, "another") is True
+        locks.release("another")
         await settle()
         assert order == []
     await asyncio.gather(*others)
     assert order == [0, 1, 2]
-    assert turns._taken == {}
+    assert locks._held == {}
 
 
 async def test_a_gate_is_closed_while_a_task_is_alone() -> None:
@@ -149,13 +149,13 @@ async def test_a_gate_is_closed_while_a_task_is_alone() -> None:
 
     async def work(key: str) -> None:
         await ready.wait()
-        await gate.pass_by(key, None)
+        await gate.wait(key, None)
         passed.append(key)
 
     tasks = [asyncio.ensure_future(work(key)) for key in "aabb"]
     async with gate.alone("a"):
         ready.set()
-        await gate.pass_by("a")
+        await gate.wait("a")
         await settle()
         assert passed == ["b", "b"]
     await asyncio.gather(*tasks)
@@ -171,7 +171,7 @@ def test_a_gate_keeps_no_loop() -> None:
 
     asyncio.run(alone())
     gc.collect()
-    assert not gate._turns
+    assert not gate._locks
     asyncio.run(alone())
 
 
@@ -193,6 +193,25 @@ async def test_only_connections_over_tcp_are_kept_alive(tmp_path: Path) -> None:
         writer.close()
         await writer.wait_closed()
         keep_alive(writer.transport)
+
+
+async def test_a_lost_peer_is_detected_over_tcp() -> None:
+    def nothing(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.close()
+
+    server = await asyncio.start_server(nothing, "127.0.0.1", 0)
+    async with server:
+        _, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
+        found = writer.transport.get_extra_info("socket")
+        assert not found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        keep_alive(writer.transport)
+        assert found.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)
+        if sys.platform == "linux":
+            names = ("TCP_KEEPIDLE", "TCP_KEEPINTVL", "TCP_KEEPCNT", "TCP_USER_TIMEOUT")
+            options = [found.getsockopt(socket.IPPROTO_TCP, getattr(socket, name)) for name in names]
+            assert options == [30, 5, 3, 5_000]
+        writer.close()
+        await writer.wait_closed()
 
 
 # -------------------------------------------------------------------------------------------------- one resource a loop
@@ -255,7 +274,11 @@ def test_a_resource_whose_loop_was_closed_is_forgotten() -> None:
 
 
 def test_a_stopped_loop_closes_its_resource_when_it_shuts_down() -> None:
+    """A loop that was closed has done so already."""
     made = Made()
+    asyncio.run(made.get())
+    asyncio.run(made.close())
+    assert made.all.pop().closed == 1
     with asyncio.Runner() as stopped:
         stopped.run(made.get())
         asyncio.run(made.close())
@@ -532,13 +555,13 @@ def test_the_first_key_that_is_set_is_checked(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setenv("OTHER_KEY", "")
     variables = ("ACME_KEY", "OTHER_KEY")
     with pytest.raises(ConfigError, match=r"^set a key$"):
-        check_key(variables, "set a key")
+        check_api_key(variables, "set a key")
     monkeypatch.setenv("OTHER_KEY", "sk-1234")
-    check_key(variables, "set a key")
+    check_api_key(variables, "set a key")
     for wrong in ("sk-1234\n", "sk 1234", "sk-é", "\x7f"):
         monkeypatch.setenv("ACME_KEY", wrong)
         with pytest.raises(ConfigError, match="the variable ACME_KEY holds more than a key") as caught:
-            check_key(variables, "set a key")
+            check_api_key(variables, "set a key")
         assert wrong not in str(caught.value)
 
 

@@ -51,6 +51,8 @@ def failed_by(backend: type[Backend], tests: Iterable[str], *, shared: bool = Fa
     """Run tests on a backend and return the errors of those that fail, by name."""
 
     class Kit(BackendContract):
+        patience = 0.5
+
         def make(self, **options: Unpack[BackendOptions]) -> Backend:
             return backend(place=self.folder, **options) if shared else backend(**options)  # type: ignore[call-arg]
 

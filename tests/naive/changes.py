@@ -16,6 +16,7 @@ from turnlog.testing._bad_input import BadInput
 from turnlog.testing._cancelling import Cancelling
 from turnlog.testing._conditions import Conditions
 from turnlog.testing._copying import Copying
+from turnlog.testing._editing import Editing
 from turnlog.testing._expecting import Expecting
 from turnlog.testing._expiring import Expiring
 from turnlog.testing._repeating import Repeating
@@ -64,6 +65,7 @@ class Counter(MemoryBackend):
     "a_version_stays_while_nothing_changes",
     "no_version_comes_twice",
 )
+@fails(Editing, "pop_messages_under_a_condition")
 class ClockVersion(MemoryBackend):
     """Uses the time of the last change as the version."""
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from naive import fails, stored
 from turnlog import ABSENT, PRESENT, Change, Conflict, Key, Receipt, Session, SessionNotFound, Version
+from turnlog.testing._bad_input import BadInput
 from turnlog.testing._concurrency import Concurrency
 from turnlog.testing._conditions import Conditions
 from turnlog.testing._describing import Describing
@@ -97,6 +98,7 @@ class NoneIsAbsent(_Expecting):
 
 
 @fails(Conditions, "session_must_be_absent", "same_session", "same_turns", "exact_version", "session_must_be_present")
+@fails(BadInput, "conditions_that_are_none")
 class DeletesUnconditionally(MemoryBackend):
     """Ignores the condition of a deletion."""
 

@@ -29,6 +29,7 @@ from turnlog import (
     TooLarge,
     Totals,
     Version,
+    limits,
 )
 from turnlog.rules import Header, SessionState
 from turnlog.testing._all_namespaces import AllNamespaces
@@ -1167,6 +1168,16 @@ class ChecksAfterwards(MemoryBackend):
         if change.max_bytes is not None and session.info.bytes > change.max_bytes:
             raise TooLarge("it is too much")
         return receipt
+
+
+@fails(Limits, "how_many_values")
+class LimitsSeals(MemoryBackend):
+    """Limits the values of a sealed record like those of one round."""
+
+    async def seal(self, key: Key, record: Record) -> bool:
+        if sum(len(message.content) for message in record.messages) > limits.MAX_VALUES:  # type: ignore[arg-type, misc]
+            raise TooLarge("too many values")
+        return await super().seal(key, record)
 
 
 @fails(Limits, "a_cut_is_never_too_large")

@@ -58,6 +58,7 @@ def _in_json(value: object) -> Any:
 
 
 @fails(Writing, "a_tool_call_stays_with_its_result", "messages_come_back_as_they_were_sent")
+@fails(Values, "dictionaries_of_a_session")
 class RoleAndContent(MemoryBackend):
     """Stores only the entries that chat models have in common."""
 
@@ -152,6 +153,7 @@ class OneTurnAChange(MemoryBackend):
 
 
 @fails(Writing, "what_makes_no_session")
+@fails(Editing, "rewrite_creates_no_session")
 class KeepMakesIt(MemoryBackend):
     """Creates a session for any change."""
 
@@ -176,6 +178,7 @@ class NeedsTurns(MemoryBackend):
 @fails(
     Writing, "a_change_does_its_parts_in_order", "keep_0_leaves_an_empty_session", "keep_cuts_the_turns_from_there_on"
 )
+@fails(Editing, "pop_messages_returns_the_removed_messages")
 class KeepIsACount(MemoryBackend):
     """Treats `keep` as the number of the last turn to keep."""
 
@@ -698,6 +701,7 @@ class KeepsAll(MemoryBackend):
 
 
 @fails(Retaining, "all_turns_by_default")
+@fails(Editing, "a_turn_by_its_id")
 class KeepsAHundred(MemoryBackend):
     """Retains a hundred turns if no limit is given."""
 

@@ -274,7 +274,6 @@ class NeverCloses(MemoryBackend):
     Lifecycle,
     "after_closing_every_call_raises_closed",
     "another_event_loop",
-    "closing_among_writers",
     "closing_leaves_nothing_running",
     "open_again",
     "two_stores_over_one_place",
@@ -368,9 +367,7 @@ class AllInOnePlace(MemoryBackend):
         self._states = self.kept
 
 
-@fails(
-    Lifecycle, "closing_among_writers", "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True
-)
+@fails(Lifecycle, "two_stores_over_one_place", "what_is_stored_outlives_the_store", shared=True)
 class ForgetsAtTheEnd(MemoryBackend):
     """Keeps sessions in memory although it declares that they are shared."""
 

@@ -321,3 +321,30 @@ async def test_a_request_that_is_cancelled_while_it_takes_the_lease_leaves_none(
     else:
         with pytest.raises(SessionNotFound):
             await store.info("s")
+
+
+async def test_a_request_that_is_cancelled_while_another_takes_the_lease_leaves_that_one() -> None:
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    class Slow(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            if not begun.is_set():
+                begun.set()
+                await go_on.wait()
+            return await super().commit(key, change)
+
+    store, never = Store(Slow()), asyncio.Event().wait
+
+    def lease() -> Lease:
+        return Lease(store, "s", seconds=10.0, wait=60.0, sleep=lambda _: never())
+
+    task = asyncio.create_task(lease().__aenter__())
+    await begun.wait()
+    async with lease() as other:
+        task.cancel()
+        await asyncio.sleep(0)
+        go_on.set()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        await other.commit(lambda expect: store.append("s", [user("mine")], expect=expect))
+    assert not (await store.info("s")).metadata

@@ -29,6 +29,7 @@ from turnlog import (
     Layer,
     Message,
     Page,
+    Receipt,
     Record,
     Session,
     Store,
@@ -157,7 +158,7 @@ def test_a_system_message_too_long_for_metadata_is_stored_with_a_notice(
 
 
 BAD = {
-    "this is not JSON: Expecting property name enclosed in double quotes at character 2; correct the line\n": "{oops",
+    "this is not JSON: Expecting property name enclosed in double quotes (character 2); correct the line\n": "{oops",
     "not JSON: Exceeds the limit": b'{"session_id": %b}' % (b"9" * 5_000),
     "not JSON: nested": "[" * 100_000,
     "byte 17 of the line is not UTF-8": b'{"session_id": "\xff"}',
@@ -1295,6 +1296,22 @@ def test_the_error_of_the_store_decides_the_exit_code(
     for command in (["list"], ["show", "s"], ["chat"], ["import", "-"], ["migrate"]):
         assert main(command) == code
         assert capsys.readouterr() == ("", f"turnlog: {error}\n")
+
+
+def test_a_lost_answer_names_no_method_of_python(monkeypatch: Any, capsys: Any) -> None:
+    class Lost(MemoryBackend):
+        async def commit(self, key: Key, change: Change) -> Receipt:
+            receipt = await super().commit(key, change)
+            if change.metadata:
+                raise OutcomeUnknown("the answer was lost", key=key, change=change)
+            return receipt
+
+    backend = Lost()
+    asyncio.run(Store(backend).append("s", [user("q")]))
+    use(monkeypatch, backend)
+    assert main(["edit", "s", "--title", "T"]) == 3
+    err = capsys.readouterr().err
+    assert err.endswith("the change may have been stored: look at the session before you run the command again\n")
 
 
 @pytest.mark.parametrize("missing", ["cyclopts", "rich"])

@@ -47,6 +47,25 @@ def test_a_wrong_name_is_refused(name: str, tmp_path: Path, capsys: pytest.Captu
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "name"), [("backend", "sqlite"), ("backend", "sql"), ("layer", "cache"), ("layer", "zstd")]
+)
+def test_the_name_of_an_installed_plugin_is_refused(
+    kind: str, name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Both would be registered under one name, or as one Python package."""
+    assert turnlog_cli.main([f"new-{kind}", name, "--into", str(tmp_path)]) == 2
+    assert f"{name!r} is the name of an installed plugin: choose another name" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert turnlog_cli.main(["new-backend", "acme", "--into", str(file)]) == 2
+    assert "turnlog-acme cannot be written: Not a directory: choose another folder" in capsys.readouterr().err
+
+
 def test_a_project_that_exists_is_not_overwritten(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "turnlog-redact").mkdir()
     assert turnlog_cli.main(["new-layer", "redact", "--into", str(tmp_path)]) == 2

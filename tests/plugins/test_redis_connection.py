@@ -101,7 +101,7 @@ async def test_a_refused_command_was_not_executed(kind: str) -> None:
 
     async with Proxy(emptied(), fate) as proxy, at(proxy.url) as store:
         await store.append("s", [user("0")])
-        store.backend._timeout = 0.25  # from here on, because a busy machine may take longer to connect
+        store.backend._server._timeout = 0.25  # from here on, because a busy machine may take longer to connect
         refuses[0] = True
         with pytest.raises(error, match=answer.decode()[1:8]):
             await store.append("s", [user("1")], turn_id="t")

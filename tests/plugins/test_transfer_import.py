@@ -220,7 +220,7 @@ async def test_a_list_of_messages_is_one_conversation(items: list[Any], sizes: l
 
 UNKNOWN = {
     "a conversation must be an object such as": b"5",
-    "not JSON: Expecting value at character 1": b"<html>",
+    "not JSON: Expecting value (character 1)": b"<html>",
     "session_id is missing, found: a": b'{"a": 1}',
     "not a string": b'["x"]',
     "not JSON: Expecting property name": b'[{"role": "user"}, {oops}]',

@@ -352,7 +352,7 @@ async def test_a_folder_without_write_access() -> None:
     assert text == (
         "sqlite '/proc/turnlog.db': this process has no permission to open or create it (unable to open "
         "database file): nothing was stored; check the path, and the permissions of the file and its folder"
-    ) or text.endswith("to allow its owner to write to it, run: chmod u+w /proc")
+    ) or text.endswith("to allow its owner to write to it, run: chmod u+rw /proc")
 
 
 def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -364,7 +364,7 @@ def test_a_log_without_write_access(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(_sqlite_errors, "may_write", lambda place: not place.endswith("-wal"))
     error = SQLiteFile(str(file), synchronous="FULL", timeout=1.0)._translated(failed(sqlite3.SQLITE_READONLY))
     assert isinstance(error, AccessError)
-    assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+w {file}-wal")
+    assert str(error).endswith(f"to allow its owner to write to it, run: chmod u+rw {file}-wal")
 
 
 @pytest.mark.only_where(os.name == "posix", "posix", "this system has no symbolic links without rights")

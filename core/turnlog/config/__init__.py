@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from .configuration import open_existing, open_store
-from .nearest import nearest as suggestion
 from .options import duration, size
 from .plugins import (
     PLUGIN_API,
@@ -18,6 +17,7 @@ from .plugins import (
 )
 from .settings import Setting, mask, masked_url, settings_of
 from .sources import read_table
+from .suggestions import suggestion
 from .url import URL, parse_url
 
 __all__ = [

@@ -14,7 +14,7 @@ from typing import Final, Literal, NamedTuple, Union
 
 from ..errors import ConfigError, PluginError
 from ..limits import MAX_NUMBER
-from .nearest import nearest
+from .suggestions import suggestion
 
 _SECONDS: Final = {"": 1.0, "ms": 0.001, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
 _BYTES: Final[dict[str, int]] = {"": 1, "b": 1} | {
@@ -197,7 +197,7 @@ def _choice(given: Given, choices: tuple[object, ...]) -> object:
             return choice
     known = [str(choice) for choice in choices]
     wanted = " or ".join(filter(None, (", ".join(known[:-1]), known[-1])))
-    near = nearest(value, known) if isinstance(value, str) else ""
+    near = suggestion(value, known) if isinstance(value, str) else ""
     raise ConfigError(f"{given.where}: must be {wanted}, not {_shown(value)}{near}")
 
 

@@ -55,8 +55,8 @@ from ..backend import Backend
 from ..errors import PluginError
 from ..layers import Layer
 from ..pipeline import TokenCounter
-from .nearest import nearest
 from .options import duration
+from .suggestions import suggestion
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -302,7 +302,7 @@ def _load(group: str, name: str) -> tuple[object, Plugin]:
 def _unknown(group: str, name: str, known: Iterable[str]) -> PluginError:
     names = ", ".join(sorted(known)) or "none"
     kind = "plugin with a model" if group == _MODELS else _KINDS[group]
-    hint = nearest(name, known)
+    hint = suggestion(name, known)
     if group == _BACKENDS and name.partition("-")[0] in known:  # the part of a scheme after a + is not in `known`
         hint = f"; did you mean {name.replace('-', '+')!r}?"
     return PluginError(f"there is no {kind} named {name!r}; the installed ones are {names}{hint}")

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from ..errors import TurnlogError
-from .configuration import merged
+from .merging import merged
 from .options import Given
 from .url import URL
 

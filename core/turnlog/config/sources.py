@@ -8,8 +8,8 @@ from typing import Final, NamedTuple, TypeAlias
 
 from ..errors import ConfigError
 from .expand import expanded
-from .nearest import nearest
 from .options import Given
+from .suggestions import suggestion
 from .warn import warn_once
 
 GENERIC: Final = ("url", "namespace", "ttl", "retain", "max_session_bytes", "layers")
@@ -156,12 +156,12 @@ def _tool(contents: Mapping[str, object]) -> Mapping[str, object] | None:
 def _known(contents: _Contents) -> _Contents:
     """Return the contents if all their tables are known."""
     for name, value in contents.tables.items():
-        if name not in _TABLES and not isinstance(value, Mapping | list) and not nearest(str(name), _TABLES):
+        if name not in _TABLES and not isinstance(value, Mapping | list) and not suggestion(str(name), _TABLES):
             raise ConfigError(f"{contents.where}{_shown(name)} stands outside of a table: write it below [{_STORE}]")
         if name not in _TABLES:
             raise ConfigError(
                 f"{contents.where}the table [{_shown(name)}] is unknown; write [store] or [[alerts]]"
-                f"{nearest(str(name), _TABLES)}"
+                f"{suggestion(str(name), _TABLES)}"
             )
     return contents
 

@@ -12,7 +12,7 @@ from ..errors import CorruptRecord, InvalidInput, SessionNotFound
 from ..layers import stack_of
 from ..limits import MAX_PAGE
 from ..store import Store
-from ..values.json_value import check_number
+from ..values.checks import check_number
 from ..values.query import Query
 from .load_times import LoadTimes
 from .measurement import HistorySize, Measurement

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from .execution import Concurrency, Result, Serialize
+from .concurrency import Concurrency, Serialize
 from .model import Model, Piece, Reply, Usage, ask
 from .pipeline import Pipeline
+from .result import Result
 from .stream import Stream
 from .summaries import Summaries, Summary
 from .tokens import TokenCount, TokenCounter, count_texts, estimate

@@ -9,9 +9,10 @@ from typing import Final, NamedTuple, TypeGuard
 import msgspec
 
 from ..errors import AccessError, CorruptRecord, HistoryRegressed, InvalidInput, SessionNotFound, Unavailable
-from ..rules.header import is_met
+from ..rules.conditions import is_met
 from ..store import Store
-from ..values.json_value import JSON, shown
+from ..values.checks import shown
+from ..values.json_value import JSON
 from ..values.key import Key
 from ..values.message import Message
 from ..values.message import system as system_message
@@ -20,6 +21,7 @@ from ..values.turn import Turn
 from .model import Usage
 from .summaries import Summary, covers
 from .tokens import TokenCount, TokenCounter
+from .warn import warn
 from .window import Window
 
 _SESSIONS: Final = 4_096
@@ -250,13 +252,6 @@ async def _read_before(store: Store, session: Session, number: int, last: int) -
     except SessionNotFound:
         return ()
     return found.turns if is_met(found.version, session.version.session) else ()
-
-
-def warn(text: str, *values: object) -> None:
-    """Log a warning."""
-    import logging  # imported late, to keep `import turnlog` fast
-
-    logging.getLogger("turnlog").warning(text, *values)
 
 
 def is_prompt(value: object) -> TypeGuard[str | list[JSON]]:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import AsyncGenerator, Coroutine, Mapping, Sequence
 from contextlib import aclosing
-from typing import TYPE_CHECKING, Any, Literal, NamedTuple, TypeAlias, TypeVar
-
-import msgspec
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from ..errors import (
     AccessError,
@@ -21,8 +19,9 @@ from ..errors import (
     Unavailable,
 )
 from ..event_loop import check_event_loop
+from ..rules.conditions import is_met
 from ..rules.dialects import outline_of
-from ..rules.header import SURE_TO_FIT, is_met
+from ..rules.header import SURE_TO_FIT
 from ..store import Store
 from ..values.change import ABSENT, Expect, Receipt
 from ..values.json_value import JSON
@@ -30,83 +29,20 @@ from ..values.message import Message, assistant
 from ..values.metadata import Metadata
 from ..values.record import Record
 from ..values.version import Version
-from .context import UNREADABLE, Context, History, warn
+from .concurrency import Concurrency, Serialize
+from .context import UNREADABLE, Context, History
 from .finish import finish
 from .model import Model, Reply, Usage, ask
-from .results import add_results, calls_of
+from .result import Result
 from .surrogates import paired
+from .tool_results import add_results, calls_of
 from .tools import Tool, run_calls
+from .warn import warn
 
 if TYPE_CHECKING:
     from .lease import Lease
 
 _T = TypeVar("_T")
-
-
-class Result(msgspec.Struct, frozen=True):
-    """The outcome of one execution.
-
-    Attributes:
-        response: The model's answer.
-        messages: The messages of the last request to the model; empty if an earlier call has stored the turn.
-        usage: The tokens of all requests of this execution, as far as the model reports them.
-        error: The error that prevented the write of the turn, `AccessError`, `Unavailable`, `OutcomeUnknown` or
-            `TooLarge`; None if the turn is stored.
-    """
-
-    response: Message
-    messages: tuple[Message, ...]
-    _receipt: Receipt | None
-    usage: Usage | None = None
-    error: TurnlogError | None = None
-    _again: Callable[[], Awaitable[Receipt]] | None = None
-
-    @property
-    def receipt(self) -> Receipt:
-        """The receipt of the turn.  If an earlier call has stored the turn, the receipt shows the session as it is now.
-
-        Raises:
-            TurnlogError: `error`, if the turn could not be stored.
-        """
-        if self._receipt is None:
-            assert self.error is not None
-            raise self.error
-        return self._receipt
-
-    async def save(self) -> Receipt:
-        """Store the turn, if that has not succeeded yet, and return its receipt.  Repeated calls store it once.
-
-        Raises:
-            TurnlogError: The turn could not be stored this time either.
-        """
-        if self._receipt is not None:
-            return self._receipt
-        assert self._again is not None
-        return await self._again()
-
-
-class Serialize(msgspec.Struct, frozen=True, kw_only=True):
-    """Settings for `Pipeline(concurrency=Serialize(...))`: one request at a time on a session, across processes.
-
-    Attributes:
-        lease: Seconds until other requests proceed after the process of a request has died or stopped.
-        wait: Maximum seconds that a request waits for other requests; then it raises `Conflict`.
-
-    Raises:
-        InvalidInput: A value is not above 0.
-    """
-
-    lease: float = 15.0
-    wait: float = 120.0
-
-    def __post_init__(self) -> None:
-        for name in ("lease", "wait"):
-            value = getattr(self, name)
-            if type(value) not in (int, float) or not 0 < value < float("inf"):
-                raise InvalidInput(f"Serialize({name}) must be a number of seconds above 0, not {value!r}")
-
-
-Concurrency: TypeAlias = Literal["append", "retry", "raise", "serialize"] | Serialize
 
 
 class Setup(NamedTuple):
@@ -167,7 +103,7 @@ class Execution:
         self._streamed = streamed
         self._lease: Lease | None = None
         self._expect: Expect = None
-        self._said: list[str] = []
+        self._texts: list[str] = []  # the pieces of the present answer
         self._usage: Usage | None = None
 
     @property
@@ -230,7 +166,7 @@ class Execution:
                         if isinstance(piece, Reply):
                             reply = piece
                         else:
-                            self._said.append(piece)
+                            self._texts.append(piece)
                             if self._streamed:
                                 yield piece
                 said, done = await self._round(messages, reply)
@@ -239,7 +175,7 @@ class Execution:
                     error.question = self._message
                 await self._keep(error)
                 raise
-            self._said = []
+            self._texts = []
             new = said if turn.rounds else [self._message, *said]
             if done:
                 self.result = await self._whole(self._stored_as(messages, said[0], new))
@@ -370,15 +306,15 @@ class Execution:
     async def _keep(self, error: BaseException) -> None:
         """Store the question and the text so far after a failure or a cut, and leave the turn open."""
         if isinstance(error, ModelError):
-            self._said = []
-        cut = self._streamed and (bool(self._said) or not isinstance(error, Exception))
+            self._texts = []
+        cut = self._streamed and (bool(self._texts) or not isinstance(error, Exception))
         if cut:
             self._setup.counts["cut_streams"] += 1
         if not (self._setup.keep_cut if cut else self._setup.keep_question and isinstance(error, Exception)):
             return
         said = [] if self._turn.rounds else [self._message]
-        if self._said:
-            said.append(assistant(paired("".join(self._said))))
+        if self._texts:
+            said.append(assistant(paired("".join(self._texts))))
         if said:
             await finish(self._kept(said))
 

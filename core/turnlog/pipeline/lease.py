@@ -9,7 +9,7 @@ from contextlib import suppress
 from typing import Any, Final, Self
 
 from ..errors import Conflict, SessionNotFound, TurnlogError
-from ..rules.header import is_met
+from ..rules.conditions import is_met
 from ..store import Store
 from ..values.change import ABSENT, Expect, Receipt
 from ..values.ids import new_id

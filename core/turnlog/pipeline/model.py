@@ -9,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 
 from ..errors import InvalidInput
-from ..values.json_value import shown
+from ..values.checks import shown
 from ..values.message import Message, MessageLike, as_message, assistant
 from .surrogates import paired
 

@@ -10,16 +10,20 @@ from typing import Any, Final, Literal
 
 from ..errors import Conflict, IdReused, InvalidInput
 from ..store import Store
-from ..values.json_value import JSON, check_mapping, check_number, shown
+from ..values.checks import check_mapping, check_number, shown
+from ..values.json_value import JSON
 from ..values.message import Message
 from ..values.message import system as system_message
-from .context import Context, is_prompt, warn
-from .execution import Concurrency, Execution, Result, Serialize, Setup
+from .concurrency import Concurrency, Serialize
+from .context import Context, is_prompt
+from .execution import Execution, Setup
 from .model import Model
+from .result import Result
 from .stream import Stream
 from .summaries import Summaries, Summary, summarize
 from .tokens import TokenCounter, estimate
 from .tools import Tool, tools_by_name
+from .warn import warn
 from .window import Window
 
 _TRIES: Final = 100

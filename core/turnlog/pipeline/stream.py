@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import InvalidInput
 from ..event_loop import check_event_loop
-from .execution import Execution, Result
+from .execution import Execution
+from .result import Result
 
 if TYPE_CHECKING:
     from asyncio import Task

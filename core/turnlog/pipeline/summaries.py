@@ -10,8 +10,9 @@ import msgspec
 
 from ..errors import Conflict, InvalidInput, ModelError, SessionNotFound
 from ..store import Store
+from ..values.checks import check_number
 from ..values.json_form import json_text
-from ..values.json_value import JSON, check_number
+from ..values.json_value import JSON
 from ..values.message import Message, system, user
 from ..values.session import SessionInfo
 from ..values.turn import Turn

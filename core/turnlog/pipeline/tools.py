@@ -10,9 +10,10 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..rules.dialects import Call
-from ..values.json_value import JSON, shown
-from .results import ToolResult
+from ..values.checks import shown
+from ..values.json_value import JSON
 from .surrogates import paired
+from .tool_results import ToolResult
 
 _NAMED: Final = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

@@ -9,10 +9,10 @@ from typing import Final, Literal
 import msgspec
 
 from ..errors import InvalidInput, TooLarge
-from ..values.json_value import check_number, shown
+from ..values.checks import check_number, shown
 from ..values.message import Message
 from ..values.turn import Turn
-from .results import cleared, repaired, without_results
+from .tool_results import cleared, has_unanswered_calls, repaired
 
 _FIRST_READ: Final = 64  # messages, if only tokens are limited
 
@@ -134,7 +134,7 @@ class Window(msgspec.Struct, frozen=True, kw_only=True):
     def _sound(self, turn: Turn) -> Sequence[Message]:
         """Return the messages of a turn with a result for each call, or no messages if the turn is left out."""
         messages = turn.messages
-        if all(message.is_plain for message in messages) or not without_results(messages):
+        if all(message.is_plain for message in messages) or not has_unanswered_calls(messages):
             return messages
         return repaired(messages) if self.interrupted == "repair" else ()
 

@@ -2,24 +2,16 @@
 
 from __future__ import annotations
 
+from .conditions import check_absent, check_condition, missing, regressed
 from .dialects import Outline, begins_turn, outline_of
+from .expiry import expiry_is_due, latest_due
 from .file_key import file_key
-from .header import (
-    Header,
-    check_absent,
-    check_condition,
-    check_delete,
-    check_seal,
-    expiry_is_due,
-    fits,
-    latest_due,
-    missing,
-    regressed,
-)
+from .header import Header, check_delete
 from .history import TurnRule, check_rule, common, divide, split_turns
 from .one_turn import is_one_turn, one_turn_text
 from .page import page, page_of, page_of_all, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
+from .sealing import check_seal, fits
 from .state import SessionState
 from .totals import totals_of
 from .window import check_whole, cut_off, exact, newest, window

@@ -274,7 +274,7 @@ def begins_turn(message: Message) -> bool:
     return outline.speaker == "user" and not outline.results
 
 
-def cleared(message: Message, text: str) -> Message:
+def with_short_results(message: Message, text: str) -> Message:
     """Return a message with a text in place of each longer tool result, so that each call keeps a result."""
     if not outline_of(message).results:
         return message

@@ -3,25 +3,20 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from hashlib import blake2b
 from math import isfinite
-from typing import Final, Literal
+from typing import Final
 
 import msgspec
 
 from ..errors import (
     Conflict,
     CorruptRecord,
-    HistoryRegressed,
-    InvalidInput,
-    SessionNotFound,
     SplitsSealed,
     TooLarge,
 )
-from ..limits import MAX_NUMBER, MAX_PAYLOAD_BYTES, SLIDE
-from ..values.change import ABSENT, PRESENT, Change, Expect, Mark, Receipt, check_expect
+from ..limits import MAX_NUMBER, MAX_PAYLOAD_BYTES
+from ..values.change import Change, Expect, Receipt, check_expect
 from ..values.ids import check_id
 from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.metadata import EMPTY, Metadata
@@ -29,17 +24,15 @@ from ..values.record import Record
 from ..values.session import SessionInfo
 from ..values.stored import UNREADABLE, Count, Finite, Moment, OwnTTL, Token, Whole
 from ..values.times import Times
-from ..values.version import ExactVersion, Version, version_of
+from ..values.version import Version
+from .conditions import check_absent, check_condition, check_not_ahead, missing
+from .expiry import expiry_is_due
 
 SURE_TO_FIT: Final = MAX_PAYLOAD_BYTES // 2
 """Estimated size in bytes up to which a record is surely under the limit.
 
 An estimate is up to 14 bytes too small for each message.
 """
-
-
-_AGREE: Final = 1.0
-"""Difference in seconds below which two clocks count as equal; it also covers the rounding of doubles."""
 
 
 class Header(msgspec.Struct, frozen=True, gc=False):
@@ -254,7 +247,7 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         Raises:
             HistoryRegressed: The session is older than `since`, or has diverged from it.
         """
-        _check_not_ahead(self.key, self.version, since)
+        check_not_ahead(self.key, self.version, since)
         return since.epoch == self.version.epoch and since.generation == self.version.generation
 
     def _refusal(self, record: Record) -> str:
@@ -436,38 +429,6 @@ class Header(msgspec.Struct, frozen=True, gc=False):
         return msgspec.structs.replace(self, expires=now + ttl, expiry_ttl=ttl)
 
 
-def expiry_is_due(ttl: float | None, expires_in: float | None, expiry_ttl: float | None = None) -> bool:
-    """Return whether a use of a session must move its expiry: more than 1/8 of its time to live has passed.
-
-    A use moves the expiry backwards only if the time to live has become shorter.  If more time is left than the time to
-    live that the expiry was computed with, this clock is behind the clock that moved the expiry last.  Such a clock
-    moves nothing, because the session would end early by all other clocks.
-
-    Args:
-        ttl: The time to live in seconds, of the session or of the backend; None or 0: the session never expires.
-        expires_in: Seconds until the current expiry; None: the session does not expire now.
-        expiry_ttl: The time to live in seconds that the expiry was computed with; None: unknown.  Then all clocks are
-            assumed to be equal, and an expiry that is further away than `ttl` means a shorter time to live.
-    """
-    if not ttl:
-        return expires_in is not None
-    if expires_in is None:
-        return True
-    if expiry_ttl is None:
-        return not ttl * SLIDE < expires_in <= ttl
-    return expires_in <= latest_due(ttl, expiry_ttl)
-
-
-def latest_due(ttl: float, expiry_ttl: float) -> float:
-    """Return the number of seconds before an expiry from which a use moves it.
-
-    Args:
-        ttl: The session's time to live in seconds.
-        expiry_ttl: The time to live in seconds that the expiry was computed with.
-    """
-    return ttl * SLIDE if expiry_ttl <= ttl else expiry_ttl + _AGREE
-
-
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(
     tuple[
@@ -493,104 +454,6 @@ def chain(tip: bytes, change_id: bytes) -> bytes:
     return blake2b(tip + change_id, digest_size=8).digest()
 
 
-def fits(seal: Record, run: Sequence[Record], *, last: bool) -> bool:
-    """Return whether a sealed record may replace stored records.
-
-    Args:
-        seal: The sealed record.
-        run: The stored records with the turn numbers of the sealed record.
-        last: Whether no record follows them.
-    """
-    return (
-        bool(run)
-        and run[0].number == seal.number
-        and run[0].turns > 0
-        and run[0].rounds_until - run[0].rounds == seal.rounds_until - seal.rounds
-        and run[-1].rounds_until == seal.rounds_until
-        and run[-1].tip == seal.tip
-        and sum(record.turns for record in run) == seal.turns
-        and sum(record.count for record in run) == seal.count
-        and not (last and run[-1].open)
-    )
-
-
-def check_seal(key: Key, record: Record) -> None:
-    """Check the arguments of `Backend.seal`, before any I/O.
-
-    Raises:
-        InvalidInput: `key` is not a key, or `record` is not a record that begins a turn.
-        TooLarge: The record is larger than 16 MiB encoded.
-    """
-    check_key(key)
-    if type(record) is not Record or not record.turns:
-        raise InvalidInput("seal needs a record that begins a turn: make it with Record.seal")
-    _ = record.payload
-
-
-def is_met(version: Version, expect: Expect | Literal[Mark.ANY]) -> bool:
-    """Return whether an existing session at a version meets a condition."""
-    if expect is None or isinstance(expect, Mark):
-        return expect is not ABSENT
-    return expect.met_by(version)
-
-
-def unchanged_since(version: Version, expect: Expect | Literal[Mark.ANY]) -> Expect:
-    """Return the condition that no other task has written since a read that met `expect`."""
-    return version.exact if isinstance(expect, ExactVersion) else version
-
-
-def check_condition(key: Key, version: Version, expect: Expect) -> None:
-    """Refuse a write if an existing session does not meet its condition.
-
-    Args:
-        key: The session.
-        version: The version of the session.
-        expect: The condition.
-
-    Raises:
-        Conflict: The session does not meet `expect`.
-        HistoryRegressed: The session is older than the version in `expect`, or has diverged from it.
-    """
-    if is_met(version, expect):
-        return
-    if expect is None or isinstance(expect, Mark):
-        raise Conflict(
-            f"session {key} already exists, but the call may only create a session: choose another session id; "
-            "to add to the existing session, append without expect=ABSENT",
-            actual=version,
-        )
-    _check_not_ahead(key, version, version_of(expect))
-    raise Conflict(
-        f"session {key} has changed since its version was read: load it again, and write with the new version",
-        expected=expect,
-        actual=version,
-    )
-
-
-def _check_not_ahead(key: Key, version: Version, seen: Version) -> None:
-    if seen.epoch != version.epoch or seen.generation < version.generation:
-        return
-    diverged = seen.rounds == version.rounds and seen.tip != version.tip
-    if seen.generation > version.generation or seen.rounds > version.rounds or diverged:
-        raise regressed(key, version, seen)
-
-
-def regressed(key: Key, version: Version, seen: Version) -> HistoryRegressed:
-    """Return the error for a reader that saw a version which the store has lost.
-
-    Args:
-        key: The session.
-        version: The version of the session.
-        seen: The version that the reader saw.
-    """
-    return HistoryRegressed(
-        f"session {key} is at {version!r}, older than {seen!r} or diverged from it: the store has lost acknowledged "
-        "writes, for example in a fail-over; to go on from the stored turns, load the session again",
-        seen=seen,
-        actual=version,
-    )
-
-
 def gap(header: Header, turn: int) -> CorruptRecord:
     """Return the error for a session that lacks a record.
 
@@ -599,66 +462,6 @@ def gap(header: Header, turn: int) -> CorruptRecord:
         turn: The turn before the gap.
     """
     return CorruptRecord("a stored record is missing, or out of order", key=header.key, turn=turn)
-
-
-def missing(key: Key, owner: str | None = None) -> SessionNotFound:
-    """Return the error for a session that is not stored, or has another owner; the text is the same for both.
-
-    Args:
-        key: The session.
-        owner: The owner of the call; None: any owner.
-
-    Raises:
-        InvalidInput: `key` is not a key.
-    """
-    check_key(key)
-    text = f"there is no session {key}, or it has expired"
-    if owner is not None:
-        text = (
-            f"there is no session {key.session!r} of owner {owner!r} in namespace {key.namespace!r}, or it has "
-            "expired: check the owner, or choose another session id"
-        )
-    error = SessionNotFound(text, key=key)
-    error.add_note("Store.append creates a session, and Store.sessions lists the sessions.")
-    return error
-
-
-@contextmanager
-def naming_owner(owner: str | None) -> Iterator[None]:
-    """Name the owner in a `SessionNotFound` of the block, as in the error for a session of another owner.
-
-    Args:
-        owner: The owner of the call; None: any owner.
-    """
-    try:
-        yield
-    except SessionNotFound as error:
-        if owner is None or error.key is None:
-            raise
-        raise missing(error.key, owner) from error
-
-
-def check_absent(key: Key, expect: Expect, owner: str | None = None) -> None:
-    """Refuse a write to a session that is not stored, if its condition needs a stored session.
-
-    Args:
-        key: The session.
-        expect: The condition.
-        owner: The owner of the call; None: any owner.
-
-    Raises:
-        Conflict: `expect` names a version.
-        SessionNotFound: `expect` is `PRESENT`.
-    """
-    if expect is None or expect is ABSENT:
-        return
-    if expect is PRESENT:
-        raise missing(key, owner)
-    raise Conflict(
-        f"session {key} was erased or has expired since it was read: to create it again, write all of its messages as "
-        "a new turn, without expect=",
-        expected=expect,
-    )
 
 
 def check_delete(key: Key, header: Header | None, expect: Expect, for_owner: str | None, now: float) -> bool:

@@ -9,14 +9,14 @@ from typing import Literal, TypeAlias
 
 from ..errors import Conflict, InvalidInput
 from ..values.change import Expect, Mark
+from ..values.checks import shown
 from ..values.ids import new_id
-from ..values.json_value import shown
 from ..values.message import Message
 from ..values.record import Record
 from ..values.session import Session
 from ..values.turn import Turn
+from .conditions import is_met
 from .dialects import begins_turn, outline_of
-from .header import is_met
 
 TurnRule: TypeAlias = Callable[[Message], bool]
 """Returns whether a message begins a turn."""

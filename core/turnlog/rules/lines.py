@@ -28,7 +28,7 @@ from ..values.version import Version
 from .header import Header
 from .plan import Remembered
 
-FORMAT = 1
+FORMAT: Final = 1
 """The version of the format, which the first line contains."""
 
 Changes: TypeAlias = "list[tuple[str, Remembered]]"

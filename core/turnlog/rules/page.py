@@ -8,7 +8,7 @@ from math import inf
 from typing import Final, Protocol
 
 from ..errors import CorruptRecord
-from ..values.ids import OWN
+from ..values.namespaces import OWN
 from ..values.query import Query
 from ..values.session import Page, SessionInfo
 from .lines import parse_header

@@ -17,7 +17,8 @@ from ..values.key import CHECKSUM_BYTES, Key, check_key
 from ..values.record import Record
 from ..values.stored import UNREADABLE, Count, Token
 from ..values.version import Version
-from .header import Header, check_absent, gap, missing
+from .conditions import check_absent, missing
+from .header import Header, gap
 
 
 class Remembered(msgspec.Struct, frozen=True, gc=False):

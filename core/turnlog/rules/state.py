@@ -23,8 +23,10 @@ from ..values.record import Record
 from ..values.session import Session, check_read
 from ..values.version import Version
 from . import lines as _lines
-from .header import Header, check_delete, check_seal, fits, missing, regressed
+from .conditions import missing, regressed
+from .header import Header, check_delete
 from .plan import NOTHING, Near, Remembered, needs, plan
+from .sealing import check_seal, fits
 from .window import window
 
 _rounds_until, _number = attrgetter("rounds_until"), attrgetter("number")

@@ -1,17 +1,17 @@
-"""Tools for plugins that talk to servers: one resource per event loop, turns, TLS, keepalive, API keys, a bounded map.
+"""Tools for plugins that talk to servers: one resource per event loop, locks, TLS, keepalive, API keys, a bounded map.
 
 `import turnlog` does not import this package, because it needs `asyncio` and `ssl`.
 """
 
 from __future__ import annotations
 
+from .api_keys import check_api_key
 from .bounded import BoundedMap
 from .installed import check_installed
 from .keepalive import IDLE, PROBE, REACH, keep_alive
-from .keys import check_key
+from .locks import Gate, KeyedLocks
 from .per_loop import PerLoop
 from .tls import SSLMode, tls_context
-from .turns import Gate, Turns
 from .unreachable import Reason, why_unreachable
 
 __all__ = [
@@ -20,12 +20,12 @@ __all__ = [
     "REACH",
     "BoundedMap",
     "Gate",
+    "KeyedLocks",
     "PerLoop",
     "Reason",
     "SSLMode",
-    "Turns",
+    "check_api_key",
     "check_installed",
-    "check_key",
     "keep_alive",
     "tls_context",
     "why_unreachable",

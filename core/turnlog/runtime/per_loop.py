@@ -26,6 +26,7 @@ class PerLoop(Generic[T]):
         self._make = make
         self._close = close
         self._made: dict[asyncio.AbstractEventLoop, tuple[T, AsyncGenerator[None, None]]] = {}
+        self._closing: set[asyncio.Task[None]] = set()
         _instances.add(self)
 
     async def get(self) -> T:
@@ -46,15 +47,21 @@ class PerLoop(Generic[T]):
     async def close(self) -> None:
         """Close the resources of all loops.
 
-        The resource of this loop is closed on return.  Other running loops close theirs later, and a stopped loop when
-        it shuts down.
+        The resource of this loop is closed on return, also if another task began to close it.  A cancelled call does
+        not interrupt the closing.  Other running loops close theirs later, and a stopped loop when it shuts down.
         """
+        here = asyncio.get_running_loop()
         made, self._made = self._made, {}
         for loop, (_, guard) in made.items():
-            if loop is asyncio.get_running_loop():
-                await guard.aclose()
+            if loop is here:
+                task = loop.create_task(_finish(guard))
+                self._closing.add(task)
+                task.add_done_callback(self._closing.discard)
             elif loop.is_running():
                 asyncio.run_coroutine_threadsafe(guard.aclose(), loop)
+        closing = [task for task in list(self._closing) if task.get_loop() is here]
+        if closing:
+            await asyncio.shield(asyncio.gather(*closing))
 
     async def _guard(self, resource: T) -> AsyncGenerator[None, None]:
         """Close a resource when this generator is closed: by `close`, or by the loop as it shuts down.
@@ -75,8 +82,12 @@ class PerLoop(Generic[T]):
         shares the parent's list of watched sockets (epoll).  Closing a socket here would remove it from that list, and
         the parent would receive nothing more on it.
         """
-        _abandoned.append(self._made)
-        self._made = {}
+        _abandoned.append((self._made, self._closing))
+        self._made, self._closing = {}, set()
+
+
+async def _finish(guard: AsyncGenerator[None, None]) -> None:
+    await guard.aclose()
 
 
 _instances: weakref.WeakSet[PerLoop[Any]] = weakref.WeakSet()

@@ -13,8 +13,6 @@ _CAUSES: Final = 8
 """Maximum number of causes of an error to examine."""
 
 _RUNS: Final = "and that the server runs"
-
-
 _AUTHORITY: Final = "set sslrootcert to the file of the authority that signed it"
 _NAME: Final = "write a host name of the certificate in the URL"
 _REMEDIES: Final = {

@@ -9,7 +9,8 @@ from contextlib import AbstractAsyncContextManager, aclosing
 from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from ..errors import InvalidInput
-from .loop_thread import Caller, LoopThread, loop_thread
+from .caller import Caller
+from .loop_thread import LoopThread, loop_thread
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
@@ -34,7 +35,7 @@ class Iteration(Generic[_T]):
 
     def __init__(self, block: AbstractAsyncContextManager[AsyncIterator[_T]]) -> None:
         self._block = block
-        self._reading = threading.Lock()  # held by the thread that waits for an item
+        self._next_lock = threading.Lock()  # held by the thread that waits for an item
         self._thread: LoopThread | None = None
         self._caller: Caller[_Item[_T]] | None = None
         self._wanted: Future[bool] | None = None  # its result: another item is wanted
@@ -44,7 +45,7 @@ class Iteration(Generic[_T]):
         return self
 
     def __next__(self) -> _T:
-        with self._reading:
+        with self._next_lock:
             if self._ended:
                 raise StopIteration
             thread = loop_thread()
@@ -77,13 +78,13 @@ class Iteration(Generic[_T]):
         if thread.is_current:  # the garbage collector may run here: nothing can wait
             self._resume(False)  # noqa: FBT003 - the result of a future
             return
-        if not self._reading.acquire(blocking=False):
+        if not self._next_lock.acquire(blocking=False):
             thread.loop.call_soon_threadsafe(caller.cancel)
-            self._reading.acquire()
+            self._next_lock.acquire()
         try:
             self._leave(thread, caller)
         finally:
-            self._reading.release()
+            self._next_lock.release()
 
     def _leave(self, thread: LoopThread, caller: Caller[Any]) -> None:
         """Let the task leave the block, unless it has ended, or has stayed in the parent of this process."""

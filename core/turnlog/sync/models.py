@@ -10,7 +10,7 @@ from ..pipeline import Model as AsyncModel
 from ..pipeline import Piece, Reply
 from ..pipeline.model import checked
 from ..values.message import Message, MessageLike
-from .loop_thread import in_caller
+from .caller import in_caller
 
 Model: TypeAlias = Callable[
     ..., MessageLike | Reply | Iterator[Piece] | Awaitable[MessageLike | Reply] | AsyncIterator[Piece]

@@ -10,7 +10,7 @@ This is a complete test module.  It needs pytest, but no plugin of pytest: each 
 failing test reports the sentence of the contract that the backend breaks.
 
 A layer over a backend must pass the same tests.  `LayerContract` has fewer tests, for the layer over further backends.
-`MessageLayerContract` tests the laws of a message layer.  `DamageContract` tests damaged sessions, for a backend that
+`MessageLayerContract` tests the rules of a message layer.  `DamageContract` tests damaged sessions, for a backend that
 stores bytes.  `ModelContract` tests a model.
 
 `turnlog.testing.faulty` has a backend with faults on demand.  `turnlog.testing.simulation` and `turnlog.testing.crowd`

@@ -14,6 +14,7 @@ from ._all_namespaces import AllNamespaces
 from ._bad_input import BadInput
 from ._base import BackendOptions, ContractBase
 from ._cancelling import Cancelling
+from ._closing import Closing
 from ._concurrency import Concurrency
 from ._conditions import Conditions
 from ._copying import Copying
@@ -55,6 +56,7 @@ class BackendContract(
     Crashing,
     Processes,
     Opening,
+    Closing,
     Lifecycle,
     Sealing,
     Limits,

@@ -111,22 +111,6 @@ class Lifecycle(ContractBase):
             await store.load(ID)
         assert asyncio.all_tasks() == before
 
-    async def test_closing_among_writers(self) -> None:
-        """`close` loses no acknowledged turn; concurrent calls succeed or raise `Closed`."""
-        store = self.made()
-        await store.open()
-        await store.append(ID, say("begin"))
-        tasks = [asyncio.create_task(store.append(ID, say(f"{n}"))) for n in range(12)]
-        await asyncio.sleep(0)
-        await store.close()
-        answers = await asyncio.gather(*tasks, return_exceptions=True)
-        for answer in answers:
-            if isinstance(answer, BaseException) and not isinstance(answer, Closed):
-                raise answer
-        stored = [f"{n}" for n, answer in enumerate(answers) if not isinstance(answer, Closed)]
-        if self.shared:
-            assert set(stored) <= set(await history(await self.opened()))
-
     async def test_what_is_stored_outlives_the_store(self) -> None:
         """If sessions are shared, a second store has all sessions of the first; otherwise it begins empty."""
         change = Change(append=(record("c"),))

@@ -1,4 +1,4 @@
-"""The laws of a message layer."""
+"""The rules of a message layer."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ._material import ID, key, say
 
 
 class MessageLayerContract(ContractBase):
-    """The laws of a `MessageLayer`.  A subclass sets `messages`, and implements `make`.
+    """The rules of a `MessageLayer`.  A subclass sets `messages`, and implements `make`.
 
     Also run `BackendContract`, if the layer leaves the short texts of that contract unchanged, or restores them.
     """

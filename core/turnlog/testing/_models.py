@@ -15,7 +15,7 @@ import pytest
 
 from ..pipeline import Model, Tool, ask
 from ..pipeline.model import Checked, checked
-from ..pipeline.results import ToolResult, add_results, calls_of
+from ..pipeline.tool_results import ToolResult, add_results, calls_of
 from ..values.message import Message, user
 from ..values.record import Record
 from ._base import ContractBroken, Test

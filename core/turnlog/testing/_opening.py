@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 
 import pytest
 
@@ -12,8 +11,7 @@ from ..errors import TurnlogError
 from ..store import Store
 from ._base import ContractBase
 from ._material import ID, say
-
-_OPEN_FILES = "/proc/self/fd"  # Linux
+from ._open_files import open_files
 
 
 class Opening(ContractBase):
@@ -28,10 +26,10 @@ class Opening(ContractBase):
         store, tasks = Store(backend), asyncio.all_tasks()
         for _ in range(2):  # the first one may load modules
             await _refused(store)
-            files = _open_files()
+            files = open_files()
         for _ in range(3):
             await _refused(store)
-        assert _open_files() <= files, "files or connections stay open"
+        assert open_files() <= files, "files or connections stay open"
         assert asyncio.all_tasks() == tasks, "tasks go on"
 
 
@@ -43,7 +41,3 @@ async def _refused(store: Store) -> None:
     with pytest.raises(TurnlogError):
         await use()
     await store.close()
-
-
-def _open_files() -> int:
-    return len(os.listdir(_OPEN_FILES)) if os.path.isdir(_OPEN_FILES) else 0

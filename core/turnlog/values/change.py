@@ -11,8 +11,9 @@ import msgspec
 
 from ..errors import InvalidInput, TooLarge
 from ..limits import MAX_MESSAGES, MAX_TTL, MIN_TTL
+from .checks import check_number, shown
 from .ids import check_id, new_id
-from .json_value import JSON, canonical, check_number, shown
+from .json_value import JSON, canonical
 from .key import Key
 from .metadata import Metadata
 from .record import Record

@@ -9,10 +9,8 @@ from hashlib import sha256
 
 from ..errors import InvalidInput
 from ..limits import MAX_ID_BYTES
-from .json_value import check_text, kind_of
-
-OWN = "turnlog:"
-"""The prefix of the namespaces in which layers store internal data."""
+from .checks import kind_of
+from .json_value import check_text
 
 
 def _fresh() -> None:
@@ -128,51 +126,6 @@ def _checked_size(text: str, name: str) -> int:
         if not sign.isprintable() and _forbidden(sign):
             raise InvalidInput(f"{name} holds the control character {sign!a}: remove it")
     return len(text.encode())
-
-
-def check_namespace(value: object) -> None:
-    """Refuse a namespace that an application cannot use: an invalid id, or an internal namespace of layers.
-
-    Raises:
-        InvalidInput: As in `check_id`, or the namespace begins with `turnlog:`.
-    """
-    check_id(value, "namespace")
-    if isinstance(value, str) and value.startswith(OWN):
-        raise InvalidInput(
-            f"namespace {value!r} begins with {OWN!r}, which turnlog reserves for internal data: choose another name"
-        )
-
-
-def nested_namespace(outer: str, name: str) -> str:
-    """Return the namespace of a name within another namespace, as `outer/name`.
-
-    A `/` or `%` in the name is written `%2F` or `%25`, so different names have different namespaces.
-
-    Raises:
-        InvalidInput: The nested namespace would have more than 255 bytes.
-    """
-    namespace = f"{outer}/{_escaped(name)}"
-    check_id(namespace, "the nested namespace")
-    return namespace
-
-
-def nested_name(outer: str, namespace: str) -> str | None:
-    """Return the first name on the path from a namespace to a namespace that is nested in it, at any depth.
-
-    Returns:
-        The name; None if no name has such a path, for example the path to `a/` within `a`.
-    """
-    written = namespace[len(outer) + 1 :].partition("/")[0]
-    name = written.replace("%2F", "/").replace("%25", "%")
-    try:
-        check_namespace(name)
-    except InvalidInput:
-        return None
-    return name if _escaped(name) == written else None
-
-
-def _escaped(name: str) -> str:
-    return name.replace("%", "%25").replace("/", "%2F")
 
 
 def _forbidden(sign: str) -> bool:

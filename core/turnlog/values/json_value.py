@@ -5,15 +5,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from inspect import iscoroutine
+from collections.abc import Callable, Iterable, Iterator
 from itertools import repeat
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, cast
 
 import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
-from ..limits import MAX_DEPTH, MAX_DIGITS, MAX_NUMBER, MAX_VALUES
+from ..limits import MAX_DEPTH, MAX_DIGITS, MAX_VALUES
 from .stored import UNREADABLE
 
 if TYPE_CHECKING:
@@ -26,9 +25,6 @@ _MIN_INT, _MAX_INT = -(2**63), 2**64 - 1  # the integers of MessagePack, spec.md
 _LARGEST: Final = 10**MAX_DIGITS
 _TEXT, _INTEGER = 1, 2  # the extension types
 _PLAIN: Final = frozenset({str, int, float, bool, bytes, type(None)})
-
-AWAITED: Final = "a coroutine: write await before the call that returned it"
-"""A coroutine in an error: its caller has forgotten `await`."""
 
 _Place: TypeAlias = "tuple[_Place | None, str | int]"  # the outer place, and the name or index in it
 
@@ -361,31 +357,3 @@ def _wrong(item: object) -> str:
     kind = type(item)
     hint = ": use a list" if isinstance(item, tuple) else ": convert it to a str, number, bool, list or dict first"
     return f"is of type {kind.__name__}, which is not JSON{hint}"
-
-
-def check_number(value: object, name: str, *, least: int) -> None:
-    """Refuse a value that is not an int from `least` to 2**53 - 1."""
-    if type(value) is not int or not least <= value <= MAX_NUMBER:
-        text = "the text " if isinstance(value, str) else ""
-        raise InvalidInput(f"{name} must be a whole number of at least {least}, not {text}{shown(value)}")
-
-
-def kind_of(value: object) -> str:
-    """Return the name of the type of a value, for error messages."""
-    return AWAITED if iscoroutine(value) else type(value).__name__
-
-
-def shown(value: object) -> str:
-    """Return a short text for any value, for error messages."""
-    if type(value) is int and abs(value) > MAX_NUMBER:
-        return "one over 2**53"
-    if iscoroutine(value):
-        return AWAITED
-    text = repr(value)
-    return text if len(text) <= 60 else f"a {type(value).__name__}"
-
-
-def check_mapping(value: object, where: str, example: str = '{"name": "value"}') -> None:
-    """Refuse a value that is not a mapping."""
-    if not isinstance(value, Mapping):
-        raise InvalidInput(f"{where} must be a dictionary such as {example}, not {kind_of(value)}")

@@ -10,8 +10,9 @@ from zlib import crc32
 import msgspec
 
 from ..errors import InvalidInput
-from .ids import OWN, check_id
-from .json_value import shown
+from .checks import shown
+from .ids import check_id
+from .namespaces import OWN
 
 CHECKSUM_BYTES: Final = 4
 """Number of bytes of `Key.checksum`."""

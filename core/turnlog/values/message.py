@@ -9,7 +9,8 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_VALUES
-from .json_value import JSON, check_mapping, count, decode, decode_object, encode, kind_of, recoded, text_of
+from .checks import check_mapping, kind_of
+from .json_value import JSON, count, decode, decode_object, encode, recoded, text_of
 from .stored import UNREADABLE
 
 
@@ -21,8 +22,8 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
 
     A message is immutable.  It keeps a role and a content that are strings as they are, and all other entries encoded.
     A string with lone surrogates is encoded.  Each access decodes an entry again, so callers never share a list of tool
-    calls.  The fields with an underscore are
-    the wire format (`docs/reference/format.md`); the constructor does not check them.
+    calls.  The fields with an underscore are the wire format (`docs/reference/format.md`); the constructor does not
+    check them.
     """
 
     _role: str | None = msgspec.field(default=None, name="r")

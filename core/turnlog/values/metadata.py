@@ -8,7 +8,8 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_METADATA_BYTES, MAX_VALUES
-from .json_value import JSON, check_mapping, check_text, count, decode, encode, recoded, shown
+from .checks import check_mapping, shown
+from .json_value import JSON, check_text, count, decode, encode, recoded
 from .key import CHECKSUM_BYTES, Key
 from .stored import UNREADABLE
 

@@ -9,8 +9,8 @@ import msgspec
 
 from ..errors import InvalidInput, Unsupported
 from ..limits import MAX_ID_BYTES, MAX_PAGE
+from .checks import shown
 from .ids import check_id, check_prefix
-from .json_value import shown
 from .session import SessionInfo
 from .stored import UNREADABLE, Moment
 

@@ -15,8 +15,8 @@ from ..errors import CorruptRecord, InvalidInput, TooLarge
 from ..limits import MAX_MESSAGES, MAX_SEALED_MESSAGES, MAX_SEALED_TURNS, MAX_TURN_ID_BYTES, MAX_VALUES
 from ..payload import HEAD, PLAIN, codec_of, plain_body, plain_size, wrap
 from . import body as _body
+from .checks import check_number, shown
 from .ids import check_id
-from .json_value import check_number, shown
 from .key import CHECKSUM_BYTES, SOUND, Key, start_of
 from .message import Message, check_values
 from .stored import UNREADABLE, Count, Finite, Several

@@ -10,7 +10,8 @@ import msgspec
 
 from ..errors import CorruptRecord, InvalidInput
 from ..limits import MAX_NUMBER, MAX_PAYLOAD_BYTES
-from .json_value import JSON, check_number
+from .checks import check_number
+from .json_value import JSON
 from .key import Key
 from .message import Message, to_dicts
 from .metadata import Metadata

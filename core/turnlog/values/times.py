@@ -8,7 +8,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..limits import MAX_NUMBER
-from .json_value import shown
+from .checks import shown
 from .session import SessionInfo
 
 _set = msgspec.structs.force_setattr

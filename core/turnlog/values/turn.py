@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from .json_value import shown
+from .checks import shown
 from .message import Message
 
 

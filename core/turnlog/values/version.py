@@ -9,7 +9,7 @@ import msgspec
 
 from ..errors import InvalidInput
 from ..limits import MAX_NUMBER
-from .json_value import check_number, shown
+from .checks import check_number, shown
 from .stored import UNREADABLE, Count, Token
 
 

@@ -81,7 +81,7 @@ async def main(url: str, example: str) -> None:
             raise SystemExit(f"{example} is no Python file")
         spec.loader.exec_module(module := importlib.util.module_from_spec(spec))
         async with Redis.from_url(through, decode_responses=True) as client:
-            print("their example:", len(await stored(module.RedisSessionStore(client), proxy)), "entries")
+            print("SDK's example:", len(await stored(module.RedisSessionStore(client), proxy)), "entries")
         async with open_store(through) as store:
             print("turnlog:", len(await stored(TurnlogSessionStore(store), proxy)), "entries")
 

@@ -11,6 +11,7 @@ from typing import Any
 from agent_framework import (
     Agent,
     BaseChatClient,
+    ChatMiddlewareLayer,
     ChatResponse,
     Content,
     FileHistoryProvider,
@@ -82,7 +83,7 @@ def weather(city: str) -> str:
     return f"sunny in {city}"
 
 
-class Offline(FunctionInvocationLayer[Any], BaseChatClient[Any]):
+class Offline(FunctionInvocationLayer[Any], ChatMiddlewareLayer[Any], BaseChatClient[Any]):
     """A model that calls the tool when asked for the weather, and otherwise counts the messages of the user."""
 
     async def _inner_get_response(
@@ -96,5 +97,5 @@ class Offline(FunctionInvocationLayer[Any], BaseChatClient[Any]):
         return ChatResponse(messages=[said("assistant", f"You have asked {asked} times.")])
 
 
-def agent_of(provider: HistoryProvider) -> Agent[Any]:
-    return Agent(Offline(), tools=[weather], context_providers=[provider])
+def agent_of(provider: HistoryProvider, **options: Any) -> Agent[Any]:
+    return Agent(Offline(), tools=[weather], context_providers=[provider], **options)

@@ -56,6 +56,15 @@ async def test_a_run_is_a_turn(provider: TurnlogHistoryProvider, store: Store) -
 
 
 @on_stacks
+async def test_each_step_of_a_run_can_be_a_turn(provider: TurnlogHistoryProvider, store: Store) -> None:
+    agent: Any = agent_of(provider, require_per_service_call_history_persistence=True)
+    await agent.run("the weather?", session=agent.create_session(session_id="s"))
+    answer = await agent.run("hello", session=agent.create_session(session_id="s"))
+    assert answer.text == "You have asked 2 times."
+    assert [len(one.messages) for one in (await store.session("s")).turns] == [2, 2, 2]
+
+
+@on_stacks
 async def test_concurrent_runs_lose_and_double_nothing(provider: TurnlogHistoryProvider, store: Store) -> None:
     others = [TurnlogHistoryProvider(store) for _ in range(8)]
     await asyncio.gather(*(one.save_messages("s", tool_turn(str(number))) for number, one in enumerate(others)))

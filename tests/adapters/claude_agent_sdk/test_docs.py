@@ -21,4 +21,4 @@ def test_a_lost_answer_doubles_a_batch_in_their_store_alone() -> None:
     program = ROOT / "docs/examples/frameworks/claude_lost_answer.py"
     command = [sys.executable, str(program), servers.redis(), str(theirs)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
-    assert done.stdout == "their example: 3 entries\nturnlog: 2 entries\n", done.stderr
+    assert done.stdout == "SDK's example: 3 entries\nturnlog: 2 entries\n", done.stderr

@@ -19,6 +19,7 @@ from langchain_core.messages import (
     SystemMessage,
     ToolMessage,
 )
+from langgraph.checkpoint.serde.base import SerializerProtocol
 from langgraph.checkpoint.serde.encrypted import EncryptedSerializer
 from langgraph.checkpoint.serde.jsonplus import JsonPlusSerializer
 from pydantic import BaseModel
@@ -216,8 +217,23 @@ def test_a_process_reads_new_turns_only_and_a_new_one_a_part() -> None:
         assert counting.records <= 620
 
 
-def test_an_encrypting_serializer_leaves_no_text(tmp_path: Path) -> None:
-    serde = EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef")
+class Derived(JsonPlusSerializer):
+    """A serializer of the application that hides texts: each byte has another value."""
+
+    def dumps_typed(self, obj: Any) -> tuple[str, bytes]:
+        kind, data = super().dumps_typed(obj)
+        return kind, bytes(255 - byte for byte in data)
+
+    def loads_typed(self, data: tuple[str, bytes]) -> Any:
+        return super().loads_typed((data[0], bytes(255 - byte for byte in data[1])))
+
+
+@pytest.mark.parametrize(
+    "serde",
+    [EncryptedSerializer.from_pycryptodome_aes(key=b"0123456789abcdef"), Derived()],
+    ids=["encrypted", "derived"],
+)
+def test_an_encrypting_serializer_leaves_no_text(serde: SerializerProtocol, tmp_path: Path) -> None:
     path = tmp_path / "threads.db"
     with turnlog.sync.open_store(f"sqlite:///{path}") as store:
         for serializer, text in ((serde, "secret"), (None, "public")):

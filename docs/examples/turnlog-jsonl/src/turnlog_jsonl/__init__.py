@@ -7,19 +7,19 @@ time, and neither a reader nor a crash sees a partial state.
 import fcntl
 import os
 import time
-from asyncio import to_thread
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
+from turnlog import Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import OutcomeUnknown, Unavailable
 from turnlog.rules import SessionState, file_key, page_of_lines
+from turnlog.threaded import ThreadedBackend
 
 T = TypeVar("T")
 
 
-class JsonlBackend(Backend):
+class JsonlBackend(ThreadedBackend):
     """Sessions as files in a folder, on a local disk of a POSIX system.
 
     An acknowledged turn survives the end of any process.  It also survives a crash of the machine, if the disk keeps
@@ -44,38 +44,35 @@ class JsonlBackend(Backend):
             return old.read(self.clock(), last=last, before=before, since=since, touch=touch)
 
         def read() -> Session:
-            self.check_open()
             new, session = step(old := self._load(key))
             return session if new is old else self._run(key, step)  # the read extends the session's life
 
-        return await to_thread(read)
+        return await self.in_thread(read)
 
     async def commit(self, key: Key, change: Change) -> Receipt:
-        return await to_thread(self._run, key, lambda old: old.apply(change, self.clock()), change)
+        return await self.in_thread(self._run, key, lambda old: old.apply(change, self.clock()), change)
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         def step(old: SessionState) -> tuple[SessionState, bool]:
             found = old.check_delete(expect, for_owner, self.clock())
             return (SessionState.absent(key) if found or for_owner is None else old), found
 
-        return await to_thread(self._run, key, step)
+        return await self.in_thread(self._run, key, step)
 
     async def seal(self, key: Key, record: Record) -> bool:
-        return await to_thread(self._run, key, lambda old: old.seal(record, self.clock()))
+        return await self.in_thread(self._run, key, lambda old: old.seal(record, self.clock()))
 
     async def page(self, query: Query) -> Page:
         def read() -> Page:
-            self.check_open()
             files = self.folder.glob(f"{file_key(Key(query.namespace, '-'))[:32] if query.namespace else '*'}-*.jsonl")
             return page_of_lines({path.name: self._lines(path) for path in files}, query, self.clock())
 
-        return await to_thread(read)
+        return await self.in_thread(read)
 
     # ------------------------------------------------------------------------------------------------- in threads
 
     def _run(self, key: Key, step: Callable[[SessionState], tuple[SessionState, T]], change: Change | None = None) -> T:
         """Run a step on a session under the lock, store the new state, and return the answer."""
-        self.check_open()
         try:
             self.folder.mkdir(0o700, parents=True, exist_ok=True)  # only the owner may read messages
             folder = os.open(self.folder, os.O_RDONLY)

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 import lmdb
 
-from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
+from turnlog import Change, Expect, Key, Page, Query, Receipt, Record, Session, Version
 from turnlog.errors import CorruptRecord, OutcomeUnknown, Unavailable
 from turnlog.rules import SessionState, page_of, page_of_all
+from turnlog.threaded import ThreadedBackend
 from turnlog.values import check_listing
 
 from ._environment import Environment, Tables, acquire, release
@@ -27,7 +28,7 @@ __all__ = ["LmdbBackend"]
 T = TypeVar("T")
 
 
-class LmdbBackend(Backend):
+class LmdbBackend(ThreadedBackend):
     """Sessions in a file of LMDB, on a local disk.
 
     An acknowledged turn survives the end of any process.  It also survives a crash of the machine, if the disk keeps
@@ -65,7 +66,7 @@ class LmdbBackend(Backend):
         await super().close()
         opened, self._opened = self._opened, None
         if opened is not None:
-            release(opened)  # an operation that still runs in a thread keeps the file open until it ends
+            release(opened)
 
     async def read(
         self,
@@ -83,7 +84,7 @@ class LmdbBackend(Backend):
             new, session = step(old := self._load(transaction, tables, key))
             return new is old, session
 
-        is_done, session = await to_thread(self._run, load)
+        is_done, session = await self.in_thread(self._run, load)
         return session if is_done else await self._change(key, step)  # the read extends the session's life
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -114,7 +115,7 @@ class LmdbBackend(Backend):
             assert page is not None
             return page
 
-        return await to_thread(self._run, step)
+        return await self.in_thread(self._run, step)
 
     async def namespaces(self, *, after: str | None = None, limit: int = 1_000) -> Sequence[str]:
         check_listing(after, limit)
@@ -129,7 +130,7 @@ class LmdbBackend(Backend):
                 start = name + b"\1"  # after all sessions of this namespace, because names have no control characters
             return found
 
-        return await to_thread(self._run, step)
+        return await self.in_thread(self._run, step)
 
     # -------------------------------------------------------------------------------------------------- transactions
 
@@ -150,7 +151,7 @@ class LmdbBackend(Backend):
                     forget(transaction, tables, key)
             return answer
 
-        return await to_thread(self._run, store, key, change, writes=True)
+        return await self.in_thread(self._run, store, key, change, writes=True)
 
     def _load(self, transaction: lmdb.Transaction[bytes], tables: Tables, key: Key) -> SessionState:
         value = transaction.get(name_of(key), db=tables.sessions)
@@ -165,7 +166,6 @@ class LmdbBackend(Backend):
         writes: bool = False,
     ) -> T:
         """Run a step in a transaction."""
-        self.check_open()
         environment, committing = acquire(self.folder), False
         try:
             with environment.files.begin(write=writes) as transaction:  # commits, or aborts after an error

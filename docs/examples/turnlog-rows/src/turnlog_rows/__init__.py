@@ -9,16 +9,16 @@ from __future__ import annotations
 import os
 import sqlite3
 import time
-from asyncio import to_thread
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from typing import Final, TypeVar
 
 from msgspec.structs import replace
 
-from turnlog import Backend, Change, Expect, Key, Page, Query, Receipt, Record, Session, Version, rules
+from turnlog import Change, Expect, Key, Page, Query, Receipt, Record, Session, Version, rules
 from turnlog.errors import CorruptRecord, OutcomeUnknown, Unavailable
 from turnlog.limits import MAX_NUMBER, REMEMBERED_CHANGES
+from turnlog.threaded import ThreadedBackend
 from turnlog.values import SessionInfo, check_read
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ _OF: Final = "WHERE namespace = ?1 AND session = ?2"
 _BETWEEN: Final = "AND number >= ?3 AND number < ?4"
 
 
-class RowsBackend(Backend):
+class RowsBackend(ThreadedBackend):
     """Sessions in an SQLite file, with a row for each record.
 
     Args:
@@ -83,9 +83,9 @@ class RowsBackend(Backend):
             rules.check_whole(header, records, last, before, since if continues else None)
             return Session(rows.with_metadata(slid).info(now), tuple(records), continues)
 
-        session = await to_thread(self._run, key, read)
+        session = await self.in_thread(self._run, key, read)
         while session is None:
-            session = await to_thread(self._run, key, read, writes=True)
+            session = await self.in_thread(self._run, key, read, writes=True)
         return session
 
     async def commit(self, key: Key, change: Change) -> Receipt:
@@ -114,7 +114,7 @@ class RowsBackend(Backend):
             rows.remember(change.id, after.changes - 1, rules.Remembered(change.digest, after.version, done.number))
             return after.receipt(now, after.version, done.number, done.previous)
 
-        return await to_thread(self._run, key, commit, change, writes=True)
+        return await self.in_thread(self._run, key, commit, change, writes=True)
 
     async def delete(self, key: Key, *, expect: Expect = None, for_owner: str | None = None) -> bool:
         def delete(rows: Rows) -> bool:
@@ -129,7 +129,7 @@ class RowsBackend(Backend):
                 rows.delete()
             return found
 
-        return await to_thread(self._run, key, delete, writes=True)
+        return await self.in_thread(self._run, key, delete, writes=True)
 
     async def seal(self, key: Key, record: Record) -> bool:
         rules.check_seal(key, record)
@@ -145,7 +145,7 @@ class RowsBackend(Backend):
             rows.store(replace(header, bytes=header.bytes - sum(size for _, size in run) + sealed.size))
             return True
 
-        return await to_thread(self._run, key, seal, writes=True)
+        return await self.in_thread(self._run, key, seal, writes=True)
 
     async def page(self, query: Query) -> Page:
         def page(rows: Rows) -> Page:
@@ -153,11 +153,10 @@ class RowsBackend(Backend):
             assert page is not None
             return page
 
-        return await to_thread(self._run, Key(query.one_namespace, "-"), page)
+        return await self.in_thread(self._run, Key(query.one_namespace, "-"), page)
 
     def _run(self, key: Key, step: Callable[[Rows], T], change: Change | None = None, *, writes: bool = False) -> T:
         """Run a step in one transaction, in a thread."""
-        self.check_open()
         committing = False
         try:
             with closing(sqlite3.connect(self.path, timeout=30, isolation_level=None)) as database:

@@ -8,7 +8,7 @@ import pytest
 
 from dialects import DIALECTS
 from turnlog import Message
-from turnlog.pipeline.results import NO_RESULT, repaired, without_results
+from turnlog.pipeline.tool_results import NO_RESULT, has_unanswered_calls, repaired
 from turnlog.rules import outline_of
 
 TOOLS = {name: turns[1] for name, turns in DIALECTS.items() if name not in ("sharegpt", "claude export", "vercel ui")}
@@ -42,11 +42,11 @@ def test_a_turn_that_is_cut_anywhere(turn: list[dict[str, Any]]) -> None:
     for end in range(1, len(turn) + 1):
         cut = _messages(turn[:end])
         whole = repaired(cut)
-        assert not without_results(whole)
+        assert not has_unanswered_calls(whole)
         assert [message for message in whole if message in cut] == cut or end > len(turn) - 2
         calls = sum(len(outline_of(message).calls) for message in whole)
         assert sum(len(outline_of(message).results) for message in whole) == calls
-        if without_results(cut):
+        if has_unanswered_calls(cut):
             assert str([message.to_dict() for message in whole]).count(NO_RESULT) > 0
         else:
             assert whole == cut
@@ -56,9 +56,9 @@ def test_a_turn_that_is_cut_anywhere(turn: list[dict[str, Any]]) -> None:
 def test_one_of_two_results_is_missing(turn: list[dict[str, Any]]) -> None:
     """The result follows the existing one, or is in the same message, before other text."""
     cut = _messages(_without_rome(turn))
-    assert without_results(cut)
+    assert has_unanswered_calls(cut)
     whole = repaired(cut)
-    assert not without_results(whole)
+    assert not has_unanswered_calls(whole)
     assert len(whole) == len(turn)
     assert [outline_of(message).speaker for message in whole] == [outline_of(m).speaker for m in _messages(turn)]
     assert [id for message in whole for id in outline_of(message).results] == ["call-Paris", "call-Rome"]
@@ -77,7 +77,7 @@ def test_a_part_of_a_ui_message_gets_an_error() -> None:
     part = {"type": "tool-weather", "toolCallId": "c", "state": "input-available", "input": {}}
     message = Message.from_dict({"id": "a", "role": "assistant", "parts": [{"type": "step-start"}, part]})
     (fixed,) = repaired([message])
-    assert not without_results([fixed])
+    assert not has_unanswered_calls([fixed])
     assert fixed.get("parts") == [{"type": "step-start"}, {**part, "state": "output-error", "errorText": NO_RESULT}]
 
 
@@ -99,6 +99,6 @@ def test_a_message_with_calls_of_both_kinds_gets_both_kinds_of_results() -> None
     call = {"id": "call", "type": "function", "function": {"name": "weather", "arguments": "{}"}}
     message = Message.from_dict({"role": "assistant", "tool_calls": [call], "parts": [part]})
     fixed, added = repaired([message])
-    assert not without_results([fixed, added])
+    assert not has_unanswered_calls([fixed, added])
     assert outline_of(fixed).results == ("part",)
     assert outline_of(added).results == ("call",)

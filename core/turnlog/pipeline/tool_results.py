@@ -6,8 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
-from ..rules.dialects import Call, Outline, outline_of
-from ..rules.dialects import cleared as without_result
+from ..rules.dialects import Call, Outline, outline_of, with_short_results
 from ..values.message import Message
 
 NO_RESULT: Final = "[This call was interrupted: it has no result, and may or may not have taken effect.]"
@@ -43,7 +42,7 @@ def repaired(messages: Sequence[Message]) -> list[Message]:
     return repaired
 
 
-def without_results(messages: Sequence[Message]) -> bool:
+def has_unanswered_calls(messages: Sequence[Message]) -> bool:
     """Return whether a turn has a call without a result."""
     outlines: list[Outline] = [outline_of(message) for message in messages]
     results = Counter(id for outline in outlines for id in outline.results)
@@ -64,7 +63,7 @@ def calls_of(answer: Message) -> list[Call]:
 
 def cleared(messages: Sequence[Message], turn: int) -> list[Message]:
     """Return the messages of a turn with a short text in place of each longer tool result."""
-    return [without_result(message, CLEARED.format(turn=turn)) for message in messages]
+    return [with_short_results(message, CLEARED.format(turn=turn)) for message in messages]
 
 
 class ToolResult(NamedTuple):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from ..errors import ConfigError
 
 
-def check_key(variables: Sequence[str], missing: str) -> None:
+def check_api_key(variables: Sequence[str], missing: str) -> None:
     """Check that the environment has an API key that is valid in an HTTP header.
 
     HTTP libraries quote an invalid header in their errors, and would show the key.  A key that was read from a file may
