@@ -186,7 +186,8 @@ def test_the_tests_that_hold_a_promise_are_there() -> None:
     named = re.findall(r"`((?:core|tests|docs/examples)/[\w/-]+\.py)(?:::(\w+))?`", text)
     assert len(named) > 10
     threats = re.findall(r"^\| (\d+) \| [^|]+ \| (.+) \|$", text, re.MULTILINE)
-    assert [int(number) for number, _ in threats] == list(range(1, 56))
+    assert [int(number) for number, _ in threats] == list(range(1, len(threats) + 1))
+    assert len(threats) >= 55
     assert all("`" in tests or tests.startswith(("No test: ", "Not prevented: ")) for _, tests in threats)
     for path, name in named:
         assert (ROOT / path).exists(), path
