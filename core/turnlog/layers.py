@@ -20,7 +20,7 @@ from .values.capability import Capability
 from .values.change import Change, Expect, Receipt
 from .values.json_value import JSON
 from .values.key import Key
-from .values.message import Message, check_values
+from .values.message import Message, check_messages
 from .values.query import Query
 from .values.record import Record
 from .values.session import Page, Session
@@ -269,7 +269,7 @@ class MessageLayer(Layer):
     def _written(self, record: Record) -> Record:
         written = record.mapped(self.write_message)
         if written is not record and written.rounds == 1:
-            check_values(written.messages)
+            check_messages(written.messages)
         return written
 
     def _restored(self, record: Record) -> Record:

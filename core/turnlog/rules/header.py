@@ -343,9 +343,10 @@ class Header(msgspec.Struct, frozen=True, gc=False):
             until += record.count
             tip = chain(tip, id)
             stored = record.placed(number=number, rounds_until=rounds, messages_until=until, tip=tip)
-            if stored.size > SURE_TO_FIT:
+            more = stored.size
+            if more > SURE_TO_FIT:
                 _ = stored.payload  # encodes it, which raises TooLarge over the limit
-            size += stored.size
+            size += more
             placed.append(stored)
         header = Header(
             self.key,

@@ -110,13 +110,7 @@ class Message(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults
     @property
     def size(self) -> int:
         """Estimated size of the encoded message in bytes: texts in UTF-8, other entries, and about 8 for the frame."""
-        role, content, rest = self._role, self._content, self._rest
-        size = 8 if rest is None else 8 + len(rest)
-        if role is not None:
-            size += len(role) if role.isascii() else len(role.encode())
-        if content is not None:
-            size += len(content) if content.isascii() else len(content.encode())
-        return size
+        return size_of((self,))
 
     @property
     def memory(self) -> int:
@@ -262,14 +256,31 @@ def as_turn(messages: Sequence[MessageLike]) -> tuple[Message, ...]:
     return tuple(each) if each is messages else _counted(each)
 
 
-def check_values(messages: tuple[Message, ...]) -> None:
-    """Refuse messages of one record that together have too many values.
+def size_of(messages: tuple[Message, ...]) -> int:
+    """Return the sum of the sizes of messages (`Message.size`)."""
+    size = 8 * len(messages)
+    for message in messages:
+        role, content, rest = message._role, message._content, message._rest
+        if role is not None:
+            size += len(role) if role.isascii() else len(role.encode())
+        if content is not None:
+            size += len(content) if content.isascii() else len(content.encode())
+        if rest is not None:
+            size += len(rest)
+    return size
+
+
+def check_messages(messages: tuple[Message, ...]) -> None:
+    """Refuse messages that cannot be in one record.
 
     Raises:
+        InvalidInput: An item is not a message.
         TooLarge: The messages have more than 100,000 values.
     """
     size = 0
     for message in messages:
+        if type(message) is not Message:
+            raise InvalidInput(f"messages must hold messages, not {type(message).__name__}")
         if message._rest is not None:
             size += len(message._rest)
     if size > MAX_VALUES:  # a value takes at least one byte

@@ -18,7 +18,7 @@ from . import body as _body
 from .checks import check_number, shown
 from .ids import check_id
 from .key import CHECKSUM_BYTES, SOUND, Key, start_of
-from .message import Message, check_values
+from .message import Message, check_messages, size_of
 from .stored import UNREADABLE, Count, Finite, Several
 
 HEAD_FIELDS: Final = (
@@ -89,15 +89,12 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         """
         if type(messages) is not tuple:
             raise InvalidInput(f"messages must be a tuple, not {type(messages).__name__}")
-        for message in messages:
-            if type(message) is not Message:
-                raise InvalidInput(f"messages must hold messages, not {type(message).__name__}")
         count = len(messages)
         if not count and (part == 0 or open):
             raise InvalidInput("a turn needs at least one message: pass a list such as [user('Hello')]")
         if count > MAX_MESSAGES:
             raise TooLarge(f"a turn has {count} messages, the limit is {MAX_MESSAGES}: write it in rounds")
-        check_values(messages)
+        check_messages(messages)
         check_id(id, "turn id", limit=MAX_TURN_ID_BYTES)
         if part or type(part) is not int:
             check_number(part, "part", least=0)
@@ -132,7 +129,7 @@ class Record(msgspec.Struct, frozen=True, gc=False, repr_omit_defaults=True, wea
         if self._payload is not None:
             return plain_size(self._payload)
         if self._messages is not None:
-            return 16 + sum([message.size for message in self._messages])
+            return 16 + size_of(self._messages)
         return sum(record.size for record in self._inner or ())
 
     @property
