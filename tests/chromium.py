@@ -22,6 +22,10 @@ _SECONDS = 30.0
 _FLAGS = ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage", "--remote-debugging-pipe"]
 
 
+class _Navigated(RuntimeError):
+    """The page was replaced by another one during a call."""
+
+
 class Chromium:
     """A browser with one page, as a context manager."""
 
@@ -114,11 +118,14 @@ class Chromium:
     def until(self, script: str) -> Any:
         """Wait until an expression is true, and return its value."""
         end = time.monotonic() + _SECONDS
-        while not (value := self.run(script)):
-            if time.monotonic() > end:
-                raise AssertionError(f"{script}: the page shows {self.run('document.body?.innerText')!r}")
+        while time.monotonic() < end:
+            try:
+                if value := self.run(script):
+                    return value
+            except _Navigated:
+                pass  # the page is being replaced by another one
             time.sleep(0.05)
-        return value
+        raise AssertionError(f"{script}: the page shows {self.run('document.body?.innerText')!r}")
 
     @contextlib.contextmanager
     def watch(self, methods: Collection[str]) -> Iterator[list[dict[str, Any]]]:
@@ -146,6 +153,8 @@ class Chromium:
                     self._events.append(answer)
         except Empty:
             raise RuntimeError(f"no answer to {method}") from None
+        if "navigated or closed" in answer.get("error", {}).get("message", ""):
+            raise _Navigated(method)
         if "result" not in answer:
             raise RuntimeError(f"{method}: {answer}")
         result: dict[str, Any] = answer["result"]
