@@ -38,9 +38,9 @@ class Commit(msgspec.Struct, gc=False):
     waiting: Waiting
     """The change while it waits for its turn."""
     sure: bool = False
-    """Whether the session was read for this change; if not, the header was seen earlier."""
+    """True after a read of the session for this change.  Before, the commit relies on the last seen header."""
     together: bool = True
-    """Whether changes of other tasks may be committed together with it."""
+    """True if the same script may also commit the changes of waiting tasks."""
     done: Receipt | None = None
     """The receipt, if the session remembers the change."""
 

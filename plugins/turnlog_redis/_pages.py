@@ -38,7 +38,7 @@ class Pages:
         self._server = server
         self._last_seen = seen
         self.is_spread = server.location.kind == "cluster"
-        """Whether the indexes are on several servers."""
+        """True if several servers hold the indexes."""
 
     async def page(self, query: Query) -> Page:
         """Return a page of a namespace, as `Backend.page`."""

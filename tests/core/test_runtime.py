@@ -97,6 +97,18 @@ async def test_a_wait_for_a_lock_has_an_end() -> None:
     assert locks._held == {}
 
 
+async def test_a_task_stops_waiting_while_time_for_an_answer_is_left() -> None:
+    """A request that is sent at the last moment would have an unknown outcome."""
+    locks: KeyedLocks[str, str, str] = KeyedLocks("here")
+    assert locks.try_acquire("k")
+    late = asyncio.ensure_future(acquire(locks, until=time.monotonic() + 0.009))
+    await settle()
+    locks.release("k")
+    with pytest.raises(Unavailable):
+        await late
+    assert locks._held == {}
+
+
 async def test_a_task_may_do_the_work_of_those_that_wait() -> None:
     """The waiting tasks receive the result, except the cancelled one.  The others wait for the lock."""
     locks: KeyedLocks[str, str, str] = KeyedLocks("here")

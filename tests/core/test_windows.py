@@ -178,6 +178,17 @@ ROUNDS = [
 """Four turns of two rounds each, with one message in each round."""
 
 
+def check_part(
+    kept: Iterable[int], *, last: int | None = None, before: int | None = None, since: int | None = None
+) -> None:
+    """Check an answer with some of the records of a session whose first turn was dropped."""
+    state, _ = SessionState.absent(KEY).apply(Change(append=tuple(ROUNDS), retain=3), 0.0)
+    header, records = state.header, state.records
+    assert header is not None
+    seen = None if since is None else replace(header.version, rounds=since)
+    check_whole(header, [records[place] for place in kept], last, before, seen)
+
+
 @pytest.mark.parametrize(
     ("kept", "options", "turn"),
     [
@@ -198,15 +209,8 @@ ROUNDS = [
 )
 def test_an_answer_with_a_gap_is_refused(kept: Iterable[int], options: dict[str, int], turn: int) -> None:
     """The first turn was dropped.  Each case lacks records at another place; the error names the turn before them."""
-    key = Key("default", "s")
-    state, _ = SessionState.absent(key).apply(Change(append=tuple(ROUNDS), retain=3), 0.0)
-    header, records = state.header, state.records
-    assert header is not None
-    since = options.get("since")
-    seen = None if since is None else replace(header.version, rounds=since)
-    last, before = options.get("last"), options.get("before")
     with pytest.raises(CorruptRecord, match="a stored record is missing, or out of order") as caught:
-        check_whole(header, [records[place] for place in kept], last, before, seen)
+        check_part(kept, **options)
     assert caught.value.turn == turn
 
 
@@ -224,10 +228,4 @@ def test_an_answer_with_a_gap_is_refused(kept: Iterable[int], options: dict[str,
     ],
 )
 def test_a_whole_answer_is_accepted(kept: Iterable[int], options: dict[str, int]) -> None:
-    key = Key("default", "s")
-    state, _ = SessionState.absent(key).apply(Change(append=tuple(ROUNDS), retain=3), 0.0)
-    header, records = state.header, state.records
-    assert header is not None
-    since = options.get("since")
-    seen = None if since is None else replace(header.version, rounds=since)
-    check_whole(header, [records[place] for place in kept], options.get("last"), options.get("before"), seen)
+    check_part(kept, **options)

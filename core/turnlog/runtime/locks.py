@@ -9,13 +9,17 @@ from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from time import monotonic
-from typing import Any, Generic, TypeAlias, TypeVar
+from typing import Any, Final, Generic, TypeAlias, TypeVar
 
 from ..errors import Unavailable
 
 K = TypeVar("K")
 W = TypeVar("W")
 R = TypeVar("R")
+
+_SPARE: Final = 0.01
+"""Seconds before its deadline at which a task stops waiting.  A request that is sent later may get no answer in time,
+and then its outcome is unknown.  An answer within a data centre takes about a millisecond."""
 
 _Waiting: TypeAlias = tuple[asyncio.Future[R | None], W]
 
@@ -57,7 +61,7 @@ class KeyedLocks(Generic[K, W, R]):
             Otherwise the result of the work, which another task has done.
 
         Raises:
-            Unavailable: Other tasks held the lock until the deadline.
+            Unavailable: Other tasks held the lock until 10 ms before the deadline.
         """
         if _alone.get() == (self, key):
             return False
@@ -67,7 +71,7 @@ class KeyedLocks(Generic[K, W, R]):
         future: asyncio.Future[R | None] = asyncio.get_running_loop().create_future()
         queue.append((future, work))
         try:
-            async with asyncio.timeout(None if until is None else until - monotonic()):
+            async with asyncio.timeout(None if until is None else until - _SPARE - monotonic()):
                 result = await future
         except BaseException as error:
             if future.done() and not future.cancelled() and future.result() is None:
