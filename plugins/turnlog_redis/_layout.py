@@ -146,19 +146,6 @@ def key_of(place: object) -> Key | None:
     return Key(names[: int(length)].decode(), names[int(length) + 1 :].decode()) if tag else None
 
 
-@lru_cache(4_096)
-def listed_key(namespace: str, session: bytes) -> Key:
-    """Return the key of a session in an index.
-
-    Raises:
-        CorruptRecord: The entry is not a session id.
-    """
-    try:
-        return Key(namespace, session.decode())
-    except (UnicodeDecodeError, InvalidInput):
-        raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
-
-
 def listed_namespace(name: bytes) -> str:
     """Return a namespace from the set of a bucket.
 

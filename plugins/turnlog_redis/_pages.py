@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeAlias
 
 from turnlog import CorruptRecord, Key, Page, Query, SessionInfo, Unavailable
-from turnlog.rules import page_of
+from turnlog.rules import listed_key, page_of
 from turnlog.runtime import BoundedMap
 
 from . import _layout, _scripts
@@ -194,7 +194,7 @@ class Pages:
             header, reply = None, seen[session]
             if reply is not None:
                 try:
-                    key = _layout.listed_key(namespace, session)
+                    key = listed_key(namespace, session)
                     header = header_of(key, self._last_seen.get(key), *reply)
                 except CorruptRecord as error:
                     found[number] = error

@@ -8,11 +8,11 @@ from typing import Final
 
 from turnlog import CorruptRecord, Key, Page, Query, SessionInfo
 from turnlog.errors import TurnlogError
-from turnlog.rules import page_of
+from turnlog.rules import listed_key, page_of
 from turnlog.runtime import BoundedMap
 
 from ._operations import Steps
-from ._rows import Row, Seen, key_of, seen_from
+from ._rows import Row, Seen, seen_from
 from ._statements import WIDTH, Pages, Prefix, Statement, Statements, Value
 
 _FEW: Final = 2_000
@@ -99,7 +99,7 @@ def listed(
 def unreadable(query: Query, session: bytes, error: CorruptRecord) -> CorruptRecord:
     """Add the session to an error of the database, if its id can be read; return the error."""
     with suppress(CorruptRecord):
-        error.key = key_of(query.one_namespace, session)
+        error.key = listed_key(query.one_namespace, session)
     return error
 
 
@@ -174,7 +174,7 @@ def _info(
         owned: Whether the session must belong to the query's owner.
     """
     try:
-        key = key_of(query.one_namespace, row[0])
+        key = listed_key(query.one_namespace, row[0])
         now, seen = seen_from(key, row[1:], None if states is None else states.get(key))
         info = seen.header.with_metadata(row[WIDTH + 1]).info(now)
     except CorruptRecord as error:

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Any, NamedTuple, TypeAlias
 
 from turnlog import Change, CorruptRecord, Key, Record
-from turnlog.errors import TurnlogError
 from turnlog.rules import Header, Remembered, missing
 
 from ._statements import WIDTH, Value
@@ -31,15 +29,6 @@ def key_values(key: Key) -> dict[str, Value]:
         return {"namespace": key.namespace.encode(), "session": key.session.encode()}
     except AttributeError:
         raise missing(key) from None  # raises InvalidInput if `key` is not a key
-
-
-@lru_cache(4_096)
-def key_of(namespace: str, session: bytes) -> Key:
-    """Return the key of a session id that was read."""
-    try:
-        return Key(namespace, session.decode())
-    except (TurnlogError, ValueError, AttributeError):
-        raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
 
 
 def seen_from(key: Key, row: Row, before: Seen | None = None) -> tuple[float, Seen]:

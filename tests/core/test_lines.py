@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Callable, Iterator
+from typing import Any
 from zlib import crc32
 
 import msgspec
@@ -13,7 +14,7 @@ import pytest
 from forged import forged_json
 from turnlog import PRESENT, Change, Key, Query, Record, assistant, tool, user
 from turnlog.errors import CorruptRecord, FormatTooNew, TurnlogError
-from turnlog.rules import SessionState, page, page_of_lines
+from turnlog.rules import SessionState, listed_key, page, page_of_lines
 
 KEY = Key("shop", "älice")
 
@@ -250,3 +251,10 @@ def test_a_record_of_other_messages_than_its_head_states_is_corrupt(wrong: dict[
     with pytest.raises(CorruptRecord, match=states) as caught:
         read_back(lines, KEY)
     assert (caught.value.key, caught.value.turn) == (KEY, TURNS[3])
+
+
+@pytest.mark.parametrize("session", [b"\xff", b"", b"a\nb", None, 5])
+def test_a_damaged_id_in_a_list(session: Any) -> None:
+    assert listed_key("shop", b"alice") == Key("shop", "alice")
+    with pytest.raises(CorruptRecord, match="a session of namespace 'shop' has the damaged id"):
+        listed_key("shop", session)

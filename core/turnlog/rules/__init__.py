@@ -9,7 +9,7 @@ from .file_key import file_key
 from .header import Header, check_delete
 from .history import TurnRule, check_rule, common, divide, split_turns
 from .one_turn import is_one_turn, one_turn_text
-from .page import page, page_of, page_of_all, page_of_lines
+from .page import listed_key, page, page_of, page_of_all, page_of_lines
 from .plan import NOTHING, Near, Plan, Remembered, needs, plan
 from .sealing import check_seal, fits
 from .state import SessionState
@@ -41,6 +41,7 @@ __all__ = [
     "fits",
     "is_one_turn",
     "latest_due",
+    "listed_key",
     "missing",
     "needs",
     "newest",

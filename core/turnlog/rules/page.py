@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from functools import lru_cache
 from math import inf
 from typing import Final, Protocol
 
 from ..errors import CorruptRecord
+from ..values.key import Key
 from ..values.namespaces import OWN
 from ..values.query import Query
 from ..values.session import Page, SessionInfo
@@ -22,6 +24,19 @@ class ListNamespaces(Protocol):
 
     def __call__(self, *, after: str | None = None, limit: int = 1_000) -> Awaitable[Sequence[str]]:
         """Return the next namespaces."""
+
+
+@lru_cache(4_096)
+def listed_key(namespace: str, session: bytes) -> Key:
+    """Return the key of a session id from a list of the backend; it is cached, because lists repeat their sessions.
+
+    Raises:
+        CorruptRecord: The value is not a session id.
+    """
+    try:
+        return Key(namespace, session.decode())
+    except (ValueError, AttributeError):
+        raise CorruptRecord(f"a session of namespace {namespace!r} has the damaged id {session!r}") from None
 
 
 def page(infos: Iterable[SessionInfo], query: Query, damaged: Iterable[CorruptRecord] = ()) -> Page:
